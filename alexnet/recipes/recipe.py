@@ -1,0 +1,113 @@
+"""A recipe is three values: the network, what it sees (views), and how it learns (training).
+
+They are kept apart, as the 2012 program kept its layer files from its parameter files, because they change for different
+reasons. `configure` adapts a recipe to a store and to the command line; it never guesses: what does not fit is an error.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from alexnet.errors import UsageError
+from alexnet.recipes.layers import Layer, Rounding, Shape
+from alexnet.recipes.schedules import Plateau, Schedule, Steps
+
+
+@dataclass(frozen=True)
+class Network:
+    """The layers in the order in which data flows, and how the sizes between them round."""
+
+    input: Shape
+    layers: tuple[Layer, ...]
+    towers: int = 1
+    round_conv: Rounding = "down"
+    round_pool: Rounding = "down"
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the network sees of a record.
+
+    `shared_by`: how many pictures in a row share one crop and mirror. `mean`: what is subtracted, the mean `image` at the
+    place of the `crop` or always its `centre`, or the mean `colour`. `noise`: deviation of the colour noise, as a schedule;
+    `noise_unit`: along each eigenvector in units of the root of its eigenvalue (`deviation`) or of the eigenvalue itself
+    on a scale where white is 1 (`variance`). `noise_divides`: the noisy input is divided by 1 + noise. `scale` multiplies
+    the input. `sizes`: side of the square the network sees while training, as a schedule; None: its own input. `test`:
+    views at test.
+    """
+
+    mirror: bool = True
+    shared_by: int = 1
+    mean: Literal["image", "colour"] = "image"
+    mean_at: Literal["crop", "centre"] = "crop"
+    noise: Steps = Steps(((0, 0.0),))
+    noise_unit: Literal["deviation", "variance"] = "deviation"
+    noise_divides: bool = False
+    scale: float = 1.0
+    sizes: Steps | None = None
+    test: Literal[1, 10] = 10
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Parameters that follow a schedule of their own: those whose name ends with `suffix`."""
+
+    suffix: str
+    rate: Schedule
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the network learns: stochastic gradient descent with momentum, the update rule of the paper's section 5.
+
+    `bias_rate` multiplies the rate of biases, unless an `apart` names them (the last one that fits counts). A rate of 0
+    freezes. `reshuffle`: a new order of pictures every epoch, or one order for the whole run. `smoothing`: of the labels.
+    """
+
+    epochs: int = 90
+    batch: int = 128
+    rate: Schedule = Plateau()
+    momentum: float = 0.9
+    decay: float = 5e-4
+    decay_biases: bool = False
+    bias_rate: float = 1.0
+    apart: tuple[Apart, ...] = ()
+    smoothing: float = 0.0
+    reshuffle: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network, what it sees and how it learns, under a name."""
+
+    name: str
+    network: Network
+    views: Views = field(default_factory=Views)
+    training: Training = field(default_factory=Training)
+
+
+def with_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe with its largest rate set to this, all its schedules in proportion."""
+    if not 0 < rate < float("inf"):
+        raise UsageError(f"lr={rate}: expected a positive number, for instance 0.01")
+    training = recipe.training
+    factor = rate / training.rate.largest
+    apart = tuple(replace(apart, rate=apart.rate.scaled(factor)) for apart in training.apart)
+    return replace(recipe, training=replace(training, rate=training.rate.scaled(factor), apart=apart))
+
+
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe over another number of epochs, every schedule stretched alike."""
+    if epochs < 1:
+        raise UsageError(f"epochs={epochs}: a run needs at least 1; give a positive whole number")
+    factor = epochs / recipe.training.epochs
+    views, training = recipe.views, recipe.training
+    return replace(
+        recipe,
+        views=replace(views, noise=views.noise.stretched(factor), sizes=views.sizes and views.sizes.stretched(factor)),
+        training=replace(
+            training,
+            epochs=epochs,
+            rate=training.rate.stretched(factor),
+            apart=tuple(replace(apart, rate=apart.rate.stretched(factor)) for apart in training.apart),
+        ),
+    )
