@@ -1,0 +1,101 @@
+"""A split and a view as a stream of batches with a position that can be saved and found again at once.
+
+The order of an epoch is a function of (seed, epoch), so a position is two numbers and any batch can be made without the ones
+before it. Worker threads read, decode and cut ahead, a few batches deep; what they make does not depend on how many they are.
+Batches carry bytes; the arithmetic of views is done where the network is.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet.data.ahead import prefetched
+from alexnet.data.store import Split
+from alexnet.data.views import Draws, View, cut, draw
+from alexnet.randomness import key, permutation
+from alexnet.recipes.recipe import Training
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: whole epochs done, and batches done in the one under way."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures on their way to the network: their numbers, crops uint8 (N, H, W, C), labels (N,), the draws made for them."""
+
+    pictures: np.ndarray
+    crops: Tensor
+    labels: Tensor
+    draws: Draws
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The training batches of a split: `batch(position)` makes any one of them, `after(position)` yields all from there on."""
+
+    split: Split
+    view: View
+    training: Training
+    seed: int
+    workers: int
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return -(-len(self.split) // self.training.batch)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The order of pictures in an epoch."""
+        return permutation(key(self.seed, "order", epoch if self.training.reshuffle else 0), len(self.split))
+
+    def after(self, position: Position) -> Iterator[tuple[Position, Batch]]:
+        """Every batch from a position to the end of the run, each with its own position."""
+        return prefetched(self._jobs(position), self.workers)
+
+    def batch(self, position: Position, order: np.ndarray) -> Batch:
+        """The batch at a position of an epoch in that order."""
+        size = self.training.batch
+        places = np.arange(position.batch * size, min(len(self.split), (position.batch + 1) * size))
+        pictures = order[places]
+        draws = draw(self.view.views, self.view.margin, self.seed, position.epoch, pictures, places)
+        side = self.view.input[1:]
+        crops = np.empty((len(pictures), *side, self.view.input[0]), np.uint8)
+        for out, picture, offset, mirror in zip(crops, pictures, draws.offsets, draws.mirror, strict=True):
+            out[:] = cut(self.split.pixels(int(picture)), tuple(offset), side, mirror)
+        return Batch(pictures, torch.from_numpy(crops), torch.from_numpy(self.split.labels[pictures]), draws)
+
+    def _jobs(self, position: Position) -> Iterator[Callable[[], tuple[Position, Batch]]]:
+        first = position.batch
+        for epoch in range(position.epoch, self.training.epochs):
+            order = self.order(epoch)
+            for number in range(first, self.batches_per_epoch):
+                yield _Job(self, Position(epoch, number), order)
+            first = 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    stream: Stream
+    position: Position
+    order: np.ndarray
+
+    def __call__(self) -> tuple[Position, Batch]:
+        return self.position, self.stream.batch(self.position, self.order)
+
+
+def in_order(split: Split, size: int, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every record of a split once, in stored order: (squares uint8 (N, S, S, C), labels (N,)) a batch."""
+
+    def job(first: int) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+        places = range(first, min(first + size, len(split)))
+        return lambda: (np.stack([split.pixels(i) for i in places]), split.labels[places.start : places.stop])
+
+    return prefetched((job(first) for first in range(0, len(split), size)), workers)

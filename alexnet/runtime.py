@@ -1,0 +1,107 @@
+"""Where the work is done: device, precision, threads, versions. Nothing above asks the machine anything itself.
+
+Precision `auto` takes bf16 where the processor or the GPU has units for it, float32 elsewhere: emulated bf16 is several times
+slower than float32. ALEXNET_BF16=0 or 1 overrides what the machine says of itself, so that either path can be tested anywhere.
+"""
+
+import os
+import platform
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from alexnet import __version__
+from alexnet.errors import UsageError
+
+LIBRARIES = ("numpy", "pillow", "safetensors", "click", "rich", "matplotlib")
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The device and the type that weights and activations have on it; `workers` threads feed it."""
+
+    device: torch.device
+    dtype: torch.dtype
+    workers: int
+
+
+def choose(device: str = "auto", precision: str = "auto", workers: int | None = None, deterministic: bool = False) -> Runtime:
+    """The runtime for these wishes; `workers` None means two feeding threads. A UsageError where a wish cannot be met."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device}: not available here; use cpu, or auto to let it be found") from error
+    torch.use_deterministic_algorithms(deterministic)
+    fast = has_bf16(chosen)
+    dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
+    return Runtime(chosen, dtype, 2 if workers is None else workers)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 with units made for it."""
+    forced = os.environ.get("ALEXNET_BF16")
+    if forced:
+        return forced == "1"
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
+def machine() -> dict[str, str]:
+    """What figures are quoted with: processor, cores, bf16, versions."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {
+        "processor": _processor(),
+        "cores": f"{os.cpu_count()} (torch uses {torch.get_num_threads()})",
+        "gpu": torch.cuda.get_device_name() if device.type == "cuda" else "none",
+        "bf16 units": "yes" if has_bf16(device) else "no",
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "alexnet": __version__,
+    }
+
+
+def surroundings() -> dict[str, str]:
+    """What else a report of trouble should tell: libraries, compiler, free disk."""
+    free = shutil.disk_usage(".").free
+    found = {name: version(name) for name in LIBRARIES}
+    return found | {"C++ compiler": shutil.which("c++") or "none", "free disk here": f"{free / 2**30:.1f} GiB"}
+
+
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], int]]:
+    """While inside, Ctrl-C and SIGTERM only leave their number for the caller to ask for (0: none); a second one ends at once."""
+    requested = 0
+
+    def note(number: int, frame: Any) -> None:
+        nonlocal requested
+        requested = number
+        for each in STOPPING:
+            signal.signal(each, former[each])
+
+    former = {each: signal.signal(each, note) for each in STOPPING}
+    try:
+        yield lambda: requested
+    finally:
+        for each in STOPPING:
+            signal.signal(each, former[each])
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not Linux, or a processor that does not say
+        return platform.processor() or "unknown"
