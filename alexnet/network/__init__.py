@@ -1,0 +1,1 @@
+"""The network: its geometry, its layers, its arithmetic."""

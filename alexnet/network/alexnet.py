@@ -1,0 +1,136 @@
+"""The network, built from its description: a walk along the layers in the order in which data flows.
+
+`network(batch)` gives fc8, the logits; `network.stations(batch)` the named intermediates: conv1...conv5 raw, norms and pools as
+they come out, fc6 and fc7 after relu and at test scaling, fc8, prob. Parameters are called conv1.weight, conv1.bias ... fc8.bias,
+grouped layers in torch's layout with the towers' halves in order. Dropout is counted: a unit's draw is a hash of (the
+picture's key, layer, unit), so it does not depend on who computes it. It knows nothing of pictures, rates or files.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from alexnet.network.geometry import Planned, plan, weight_shape
+from alexnet.network.response_norm import norm_across_maps, norm_over_space
+from alexnet.randomness import key
+from alexnet.recipes.layers import KAIMING, Conv, Dropout, Fit, Full, Norm, Pool, Relu, SpatialNorm, Weighted
+from alexnet.recipes.recipe import Network
+
+
+class Weights(nn.Module):
+    """The weight and bias of one layer, not yet filled."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format  # pictures arrive as rows of pixels
+        self.weight = nn.Parameter(torch.empty(shape, memory_format=layout))
+        self.bias = nn.Parameter(torch.empty(shape[0]))
+
+
+class AlexNet(nn.Module):
+    """The net of a description, for a number of classes; `start` or a model file fills its weights."""
+
+    def __init__(self, description: Network, classes: int) -> None:
+        super().__init__()
+        self.description = description
+        self.classes = classes
+        self.planned = plan(description, classes)
+        for step in self.planned:
+            if isinstance(step.layer, Weighted):
+                self.add_module(step.layer.name, Weights(weight_shape(step)))
+
+    def forward(self, batch: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Logits (N, classes) of views (N, C, H, W). While training, `keys` (N,) int32 name the pictures' dropout draws."""
+        if self.training and keys is None:
+            keys = torch.randint(-(2**31), 2**31, (len(batch),), dtype=torch.int32, device=batch.device)
+        *_, (_, logits) = self._walk(batch, keys)
+        return logits
+
+    @torch.no_grad()
+    def stations(self, batch: Tensor) -> dict[str, Tensor]:
+        """The named intermediates of views (N, C, H, W), at test scaling, in the order in which they arise."""
+        found: dict[str, Tensor] = {}
+        current = ""
+        for step, x in self._walk(batch, None, training=False):
+            name = getattr(step.layer, "name", "")
+            if name or current in ("fc6", "fc7"):  # a hidden full layer's station lies behind its relu and dropout
+                current = name or current
+                found[current] = x.clone()
+        found["prob"] = x.float().softmax(1)
+        return found
+
+    def _walk(self, x: Tensor, keys: Tensor | None, training: bool | None = None) -> Iterator[tuple[Planned, Tensor]]:
+        training = self.training if training is None else training
+        for place, step in enumerate(self.planned):
+            if isinstance(step.layer, Dropout):
+                x = drop(x, step.layer, keys, place) if training else keep_all(x, step.layer)
+            else:
+                x = self._apply_layer(step, x)
+            yield step, x
+
+    def _weights(self, name: str) -> Weights:
+        return cast(Weights, self.get_submodule(name))
+
+    def _apply_layer(self, step: Planned, x: Tensor) -> Tensor:
+        match step.layer:
+            case Conv(name=name) as conv:
+                weights = self._weights(name)
+                down, right = step.overhang
+                x = F.pad(x, (0, right, 0, down)) if right or down else x
+                return F.conv2d(x, weights.weight, weights.bias, conv.stride, conv.pad, groups=conv.groups)
+            case Full(name=name):
+                weights = self._weights(name)
+                return F.linear(x.flatten(1), weights.weight, weights.bias)
+            case Norm() as norm:
+                towers = self.description.towers if norm.within == "tower" else 1
+                return norm_across_maps(x, norm.n, norm.k, norm.alpha, norm.beta, towers)
+            case SpatialNorm() as norm:
+                return norm_over_space(x, norm.n, norm.k, norm.alpha, norm.beta)
+            case Pool() as pool:
+                return F.max_pool2d(x, pool.size, pool.stride, ceil_mode=self.description.round_pool == "up")
+            case Relu():
+                return F.relu(x)
+            case Fit():
+                return x if x.shape[1:] == step.gives else F.adaptive_avg_pool2d(x, step.gives[1:])
+            case other:
+                raise TypeError(f"no computation for the layer {other}")
+
+
+def keep_all(x: Tensor, dropout: Dropout) -> Tensor:
+    """What a dropout layer does at test: every unit works, scaled by 1 - p if training did not make up for it."""
+    return x * (1 - dropout.p) if dropout.rescale == "test" else x
+
+
+def drop(x: Tensor, dropout: Dropout, keys: Tensor | None, layer: int) -> Tensor:
+    """x (N, units) with each unit silenced with probability p; the draw is a hash of (key, layer, unit)."""
+    if keys is None:
+        raise ValueError("dropout while training needs the pictures' keys")
+    units = _mix32(torch.arange(x.shape[1], dtype=torch.int32, device=x.device) + layer * x.shape[1])
+    draws = _mix32(units ^ keys[:, None])  # (N, units), uniform over all int32
+    kept = draws >= int(dropout.p * 2**32) - 2**31
+    return x * kept if dropout.rescale == "test" else x * kept / (1 - dropout.p)
+
+
+def _mix32(word: Tensor) -> Tensor:
+    """A 32-bit finaliser with two multiplications (constants by C. Wellons' search); shifts are made unsigned by masks."""
+    word = (word ^ ((word >> 16) & 0xFFFF)) * 0x7FEB352D
+    word = (word ^ ((word >> 15) & 0x1FFFF)) * (0x846CA68B - 2**32)
+    return word ^ ((word >> 16) & 0xFFFF)
+
+
+@torch.no_grad()
+def start(network: AlexNet, seed: int) -> AlexNet:
+    """The same network, started as its description asks; every layer has a generator of its own, named by (seed, layer)."""
+    for step in network.planned:
+        layer = step.layer
+        if isinstance(layer, Weighted):
+            weight, bias = network.get_parameter(f"{layer.name}.weight"), network.get_parameter(f"{layer.name}.bias")
+            inputs = weight[0].numel()
+            std = (2 / inputs) ** 0.5 if layer.std == KAIMING else float(layer.std)
+            generator = torch.Generator().manual_seed(int(key(seed, "start", layer.name)[0] >> 1))
+            weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+            bias.fill_(layer.bias)
+    return network

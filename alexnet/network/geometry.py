@@ -1,0 +1,79 @@
+"""Which size every layer's output has, worked out before anything is built.
+
+Rounding is a value of the network: 2012's convolution rounds up (224 -> 55, its last windows run past the right and bottom edge,
+where zeros stand), most nets since round down. A picture too small for the net is an error here, at build time, that
+names the smallest one that fits, instead of a failure deep inside a layer.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import count
+
+from alexnet.errors import UsageError
+from alexnet.recipes.layers import CLASSES, Conv, Full, Layer, Pool, Rounding, Shape
+from alexnet.recipes.recipe import Network
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A layer with the shapes it takes and gives; `overhang` = zeros needed past the right and bottom edge."""
+
+    layer: Layer
+    takes: Shape
+    gives: Shape
+    overhang: tuple[int, int] = (0, 0)
+
+
+def plan(network: Network, classes: int) -> tuple[Planned, ...]:
+    """Every layer with its shapes; a UsageError where a shape would vanish or groups do not divide."""
+    planned = _plan(network, classes)
+    if planned is None:
+        channels, height, width = network.input
+        smallest = next(side for side in count(1) if _plan(replace(network, input=(channels, side, side)), classes))
+        raise UsageError(f"input {height}x{width} is too small for this net; the smallest it can see is {smallest}x{smallest}")
+    return planned
+
+
+def weight_shape(step: Planned) -> tuple[int, ...]:
+    """Shape of a layer's weight in torch's layout: (maps, inputs / groups, rows, columns) or (units, inputs)."""
+    channels, height, width = step.takes
+    if isinstance(step.layer, Conv):
+        return step.layer.maps, channels // step.layer.groups, step.layer.size, step.layer.size
+    return step.gives[0], channels * height * width
+
+
+def _plan(network: Network, classes: int) -> tuple[Planned, ...] | None:
+    planned, shape = [], network.input
+    for layer in network.layers:
+        step = _step(layer, shape, network, classes)
+        if min(step.gives) < 1:
+            return None
+        planned.append(step)
+        shape = step.gives
+    return tuple(planned)
+
+
+def _step(layer: Layer, shape: Shape, network: Network, classes: int) -> Planned:
+    channels, height, width = shape
+    if isinstance(layer, Conv):
+        if channels % layer.groups or layer.maps % layer.groups:
+            raise UsageError(f"{layer.name}: {channels} -> {layer.maps} maps cannot be cut into {layer.groups} groups")
+        sides = [_windows(side + 2 * layer.pad, layer.size, layer.stride, network.round_conv) for side in (height, width)]
+        overhang = [
+            max(0, (windows - 1) * layer.stride + layer.size - side - 2 * layer.pad)
+            for windows, side in zip(sides, (height, width), strict=True)
+        ]
+        return Planned(layer, shape, (layer.maps, sides[0], sides[1]), (overhang[0], overhang[1]))
+    if isinstance(layer, Pool):
+        sides = [_windows(side, layer.size, layer.stride, network.round_pool) for side in (height, width)]
+        return Planned(layer, shape, (channels, sides[0], sides[1]))
+    if isinstance(layer, Full):
+        return Planned(layer, shape, (classes if layer.units == CLASSES else layer.units, 1, 1))
+    return Planned(layer, shape, shape)
+
+
+def _windows(side: int, size: int, stride: int, rounding: Rounding) -> int:
+    """How many windows of `size`, `stride` apart, stand along a side; 0 where not even one fits."""
+    if side < size:
+        return 0
+    rest = side - size
+    return 1 + (rest // stride if rounding == "down" else -(-rest // stride))

@@ -1,0 +1,90 @@
+"""Response normalisation in plain torch: y = x * d**-beta with d = k + alpha * S(x**2) (paper, section 3.3).
+
+S sums over a window around x: n neighbouring maps at the same place (across maps), or n x n neighbouring pixels of the same map
+(spatial; in the 2012 program, not in the text). S is its own transpose, so the exact gradient for both is
+gx = g * d**-beta - 2 * alpha * beta * x * S(g * x * d**(-beta - 1)), from x alone: nothing else is kept for the backward pass.
+Across maps S is a product with a banded matrix; the work goes a few pictures at a time so that its buffers stay in cache.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WindowSum = Callable[[Tensor], Tensor]  # (n, C, H, W) -> the same shape; its own transpose
+
+CHUNK = 2**20  # elements at a time on a CPU: few enough to stay in cache, enough to keep every core busy
+
+
+def norm_across_maps(x: Tensor, n: int, k: float, alpha: float, beta: float, towers: int = 1) -> Tensor:
+    """x (N, C, H, W) normalised over n maps centred on each, within each of `towers` equal parts of C. Any float dtype."""
+    maps = x.shape[1]
+    same_tower = torch.block_diag(*[torch.ones(maps // towers, maps // towers)] * towers).to(x)
+    band = _band(maps, n, x) * same_tower
+
+    def window_sum(part: Tensor) -> Tensor:
+        rows = part.permute(0, 2, 3, 1)  # (n, H, W, C): a matrix product of its rows with the band
+        return (rows.reshape(-1, maps) @ band).view(rows.shape).permute(0, 3, 1, 2)
+
+    return _Norm.apply(x, window_sum, k, alpha, beta)
+
+
+def norm_over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
+    """x (N, C, H, W) normalised over the n x n pixels around each, in its own map. Any float dtype."""
+    _, maps, height, width = x.shape
+    down, along = _band(height, n, x), _band(width, n, x)
+
+    def window_sum(part: Tensor) -> Tensor:
+        columns = down @ part.permute(0, 2, 3, 1).reshape(-1, height, width * maps)  # sums over rows of pixels
+        sums = along @ columns.view(-1, width, maps)  # then along them
+        return sums.view(-1, height, width, maps).permute(0, 3, 1, 2)
+
+    return _Norm.apply(x, window_sum, k, alpha, beta)
+
+
+def _band(count: int, n: int, like: Tensor) -> Tensor:
+    """count x count ones where two places are at most n // 2 apart."""
+    place = torch.arange(count, device=like.device)
+    return ((place[:, None] - place).abs() <= n // 2).to(like.dtype)
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, window_sum: WindowSum, k: float, alpha: float, beta: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.rule = window_sum, k, alpha, beta
+        y = torch.empty_like(x)
+        for part, out in _chunks(x, y):
+            torch.mul(part, _power(_scale(part, window_sum, k, alpha), beta), out=out)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (x,), (window_sum, k, alpha, beta) = ctx.saved_tensors, ctx.rule
+        gx = torch.empty_like(x)
+        for part, g, out in _chunks(x, grads[0], gx):
+            d = _scale(part, window_sum, k, alpha)
+            direct = g * _power(d, beta)
+            shared = window_sum((direct * part).div_(d).to(x.dtype)).mul_(2 * alpha * beta)
+            torch.sub(direct, shared.mul_(part), out=out)
+        return gx, None, None, None, None
+
+
+def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    one = max(1, tensors[0][:1].numel())
+    size = max(1, CHUNK // one) if tensors[0].device.type == "cpu" else max(1, len(tensors[0]))
+    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+
+
+def _scale(x: Tensor, window_sum: WindowSum, k: float, alpha: float) -> Tensor:
+    """d = k + alpha * S(x**2), at least in float32: k is added after the sum, so bf16 loses nothing that matters."""
+    return window_sum(x * x).to(torch.promote_types(x.dtype, torch.float32)).mul_(alpha).add_(k)
+
+
+def _power(d: Tensor, beta: float) -> Tensor:
+    """d ** -beta; for the paper's 3/4 by two roots, several times faster than pow."""
+    if beta == 0.75:
+        root = d.rsqrt()
+        return root.sqrt().mul_(root)
+    return d.pow(-beta)
