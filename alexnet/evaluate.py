@@ -1,0 +1,108 @@
+"""The scores of networks on a split: top-1 and top-5 error in percent and the mean loss, every picture counted exactly once.
+
+A picture's probabilities are the mean of the softmax over its views (one, or the paper's ten, section 4.1) and over the models
+of an ensemble; the loss is that of the mean. Where several classes tie at the edge of the first five, a picture gets the share
+of the places left that is its own, as in the 2012 program.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alexnet.data.batches import in_order
+from alexnet.data.store import Split, Store
+from alexnet.data.views import View
+from alexnet.errors import AlexNetError
+from alexnet.network.alexnet import AlexNet
+from alexnet.runtime import Runtime
+
+VIEWS_AT_ONCE = 128
+Seer = tuple[AlexNet, View]
+Progress = Callable[[int, int], None]  # (done, all)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Errors in percent; top-5 is None with fewer than six classes, where it says nothing."""
+
+    pictures: int
+    top1_error: float
+    top5_error: float | None
+    loss: float
+
+    def __iter__(self) -> Iterator[tuple[str, float | None]]:
+        yield from (("top1_error", self.top1_error), ("top5_error", self.top5_error), ("loss", self.loss))
+
+
+@torch.inference_mode()
+def probabilities(seer: Seer, squares: np.ndarray, views: int, runtime: Runtime) -> Tensor:
+    """Class probabilities (N, classes), float32, of squares (N, S, S, C), averaged over 1 or 10 views."""
+    network, view = seer
+    crops = view.ten(squares) if views == 10 else view.centre(squares)[:, None]
+    batch = view.tensor(crops.reshape(-1, *crops.shape[2:]), runtime.device, runtime.dtype)
+    return network(batch).float().softmax(1).unflatten(0, (len(squares), -1)).mean(1).cpu()
+
+
+def predictions(
+    seers: Sequence[Seer], split: Split, views: int, runtime: Runtime, progress: Progress
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(probabilities (N, classes), labels (N,)) batch by batch, in stored order, averaged over the networks."""
+    done = 0
+    for squares, labels in in_order(split, max(1, VIEWS_AT_ONCE // views), runtime.workers):
+        yield torch.stack([probabilities(seer, squares, views, runtime) for seer in seers]).mean(0), torch.from_numpy(labels)
+        done += len(labels)
+        progress(done, len(split))
+
+
+def evaluate(
+    seers: Sequence[Seer], split: Split, views: int, runtime: Runtime, progress: Progress = lambda done, of: None
+) -> Scores:
+    """The scores of one network, or of several as an ensemble, on a split."""
+    if not len(split):
+        raise AlexNetError(f"{split.store}: the split {split.name} has no pictures; choose another with --split")
+    parts = list(predictions(seers, split, views, runtime, progress))
+    return scores(torch.cat([part for part, _ in parts]), torch.cat([labels for _, labels in parts]))
+
+
+def scores(probability: Tensor, labels: Tensor) -> Scores:
+    """The scores of probabilities (N, classes) against labels (N,)."""
+    right = probability.gather(1, labels[:, None])
+    return Scores(
+        pictures=len(labels),
+        top1_error=100 * (1 - _credit(probability, right, 1)),
+        top5_error=100 * (1 - _credit(probability, right, 5)) if probability.shape[1] > 5 else None,
+        loss=float(-right.double().clamp_min(1e-45).log().mean()),
+    )
+
+
+def _credit(probability: Tensor, right: Tensor, places: int) -> float:
+    """The mean share of a place among the first `places` that the right class has."""
+    larger, equal = (probability > right).sum(1), (probability == right).sum(1)
+    return float(((places - larger) / equal).clamp(0, 1).double().mean())
+
+
+def scored_split(store: Store, name: str | None) -> Split:
+    """The split to score: the one asked for, else test, else val."""
+    filled = {found: split for found, split in store.splits.items() if len(split)}
+    name = name or next((usual for usual in ("test", "val") if usual in filled), None)
+    if name not in filled:
+        raise AlexNetError(
+            f"{store.path}: no pictures in a split {name or 'test or val'}; it has {', '.join(filled)}; see --split"
+        )
+    return filled[name]
+
+
+def must_fit(view: View, store: Store) -> None:
+    """AlexNetError unless a store's records are what a model learnt to see, under the same class names."""
+    if store.classes != view.classes:
+        raise AlexNetError(
+            f"{store.path}: its {len(store.classes)} classes are not the model's {len(view.classes)}; use the model's own"
+        )
+    found, expected = (store.policy.channels, store.policy.size), (view.policy.channels, view.policy.size)
+    if found != expected:
+        raise AlexNetError(
+            f"{store.path}: records of (channels, size) {found}; the model expects {expected}; prepare with --size"
+        )

@@ -1,0 +1,66 @@
+"""Scores against counting by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from alexnet.data.store import Store
+from alexnet.errors import AlexNetError
+from alexnet.evaluate import evaluate, must_fit, predictions, scored_split, scores
+from alexnet.model import view_of
+from alexnet.network.alexnet import AlexNet, start
+from alexnet.recipes.named import ORIGINAL, PAPER
+from tests.conftest import CPU, tiny
+
+
+def test_scores_count_as_sorting_does() -> None:
+    draw = np.random.default_rng(0)
+    probability, labels = torch.from_numpy(draw.dirichlet(np.ones(9), 500)), torch.from_numpy(draw.integers(0, 9, 500))
+    order = probability.argsort(1, descending=True)
+    found = scores(probability, labels)
+    assert found.top1_error == pytest.approx(100 * float((order[:, 0] != labels).double().mean()))
+    assert found.top5_error == pytest.approx(100 * float((order[:, :5] != labels[:, None]).all(1).double().mean()))
+    assert found.loss == pytest.approx(float(-probability[torch.arange(500), labels].log().mean()))
+
+
+def test_ties_share_the_places_left() -> None:
+    tied = torch.tensor([[0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]])
+    found = scores(tied, torch.tensor([3]))  # four places for seven equals, none of them the first
+    assert found.top1_error == 100 and found.top5_error == pytest.approx(100 * (1 - 4 / 7))
+    assert scores(torch.full((1, 2), 0.5), torch.tensor([0])).top1_error == pytest.approx(50)
+
+
+def test_with_few_classes_the_first_five_say_nothing() -> None:
+    assert scores(torch.full((1, 5), 0.2), torch.tensor([0])).top5_error is None
+
+
+@pytest.mark.parametrize("views", [1, 10])
+def test_an_ensemble_averages_probabilities_over_views_and_models(store: Store, views: int) -> None:
+    seers = []
+    for recipe, seed in ((tiny(ORIGINAL), 0), (tiny(PAPER), 1)):
+        seers.append((start(AlexNet(recipe.network, len(store.classes)), seed).eval(), view_of(store, recipe)))
+    split = store.splits["val"]
+    by_hand = []
+    for i in range(len(split)):
+        square = split.pixels(i)[None]
+        each = [view.ten(square)[0] if views == 10 else view.centre(square) for _, view in seers]
+        crops = [network(view.tensor(crop)).softmax(1).mean(0) for (network, view), crop in zip(seers, each, strict=True)]
+        by_hand.append(torch.stack(crops).mean(0))
+    found = torch.cat([part for part, _ in predictions(seers, split, views, CPU, lambda done, of: None)])
+    torch.testing.assert_close(found, torch.stack(by_hand), rtol=1e-5, atol=1e-6)
+    assert evaluate(seers, split, views, CPU).pictures == len(split)
+
+
+def test_the_scored_split_is_test_before_val(store: Store) -> None:
+    assert scored_split(store, None).name == "test" and scored_split(store, "train").name == "train"
+    with pytest.raises(AlexNetError, match="no pictures in a split tset; it has train, val, test"):
+        scored_split(store, "tset")
+
+
+def test_a_model_of_other_classes_is_refused(store: Store) -> None:
+    from dataclasses import replace
+
+    view = view_of(store, tiny(PAPER))
+    must_fit(view, store)
+    with pytest.raises(AlexNetError, match="classes are not the model's"):
+        must_fit(replace(view, classes=view.classes[::-1]), store)
