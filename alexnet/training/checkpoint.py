@@ -1,0 +1,94 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped, in one hashed file each.
+
+Because all randomness is counted, that is little: weights, velocities, the position in the data, the plateau's state, the best
+error so far and how long metrics.jsonl was. The newest good one is found by looking, not by a pointer that could be wrong; a
+damaged one is named and passed over. The last two are kept. A lock held by the system keeps two runs out of one directory.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from alexnet.data.batches import Position
+from alexnet.errors import AlexNetError
+from alexnet.recipes.schedules import PlateauState
+from alexnet.tensorfile import read_tensors, write_tensors
+from alexnet.training.optimizer import Optimizer
+
+FORMAT = "alexnet-checkpoint/1"
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: the next batch, batches done, the plateau, the best validation (top-1, top-5) error in percent,
+    seconds trained, the loss summed over the pictures of the epoch under way and of its second half, bytes of metrics.jsonl."""
+
+    position: Position = Position()
+    steps: int = 0
+    plateau: PlateauState = PlateauState()
+    best: tuple[float, float | None] | None = None
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    late_sum: float = 0.0
+    late_pictures: int = 0
+    metrics_bytes: int = 0
+
+
+def save(folder: Path, progress: Progress, optimizer: Optimizer, run: str) -> Path:
+    """Write a checkpoint of the run with that hash, then drop all but the newest; returns its path."""
+    path = folder / f"step-{progress.steps:09d}.safetensors"
+    tensors = {f"weight:{name}": tensor for name, tensor in optimizer.masters.items()}
+    tensors |= {f"velocity:{name}": tensor for name, tensor in optimizer.velocities.items()}
+    write_tensors(path, FORMAT, tensors, {"progress": asdict(progress), "run": run})
+    for old in _newest_first(folder)[KEPT:]:
+        old.unlink()
+    return path
+
+
+def restore_newest(folder: Path, optimizer: Optimizer, run: str) -> tuple[Progress, list[str]]:
+    """Put the newest good checkpoint of the run into the optimizer; its progress, and what is wrong with newer ones."""
+    complaints: list[str] = []
+    for path in _newest_first(folder):
+        try:
+            tensors, about = read_tensors(path, FORMAT)
+        except AlexNetError as error:
+            complaints.append(str(error))
+            continue
+        if about["run"] != run:
+            raise AlexNetError(
+                f"{path} belongs to another run: recipe.json or the store has changed; start anew in another directory"
+            )
+        optimizer.restore(_part(tensors, "weight:"), _part(tensors, "velocity:"))
+        return _progress(about["progress"]), complaints
+    return Progress(), complaints
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _progress(found: dict[str, Any]) -> Progress:
+    nested = {"position": Position(**found["position"]), "plateau": PlateauState(**found["plateau"])}
+    return Progress(**found | nested)
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.safetensors"), reverse=True)
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the run's directory for this process; the system lets go of it when the process ends, however it ends."""
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AlexNetError(f"{run}: another run is at work in this directory; wait for it or choose another --out") from error
+        yield

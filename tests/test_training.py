@@ -1,0 +1,175 @@
+"""The update rule against its formula, and runs that stop, break and go on with the same bits."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alexnet.data.store import Store
+from alexnet.errors import AlexNetError, UsageError
+from alexnet.model import read_model
+from alexnet.network.alexnet import AlexNet, start
+from alexnet.recipes.named import MODERN, ORIGINAL, PAPER
+from alexnet.recipes.recipe import Recipe, with_epochs, with_rate
+from alexnet.recipes.schedules import PlateauState, Steps
+from alexnet.training import loop
+from alexnet.training.checkpoint import locked
+from alexnet.training.optimizer import Optimizer, rates
+from tests.conftest import tiny, tiny_task
+
+RECIPES = [tiny(ORIGINAL), tiny(MODERN)]
+
+
+def train(
+    store: Store, recipe: Recipe, folder: Path, stop: Callable[[], int] = lambda: 0, save_every: float = 300.0
+) -> list[Any]:
+    """A run's summary, then its records."""
+    records: list[Any] = []
+    summary = loop.train(tiny_task(store, recipe), folder, records.append, stop, save_every)
+    return [summary, *records]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(read_model(folder / "model.safetensors").network.state_dict())
+
+
+def after(steps: int) -> Callable[[], int]:
+    """A stop that asks to stop, by SIGTERM, once it has been asked so many times."""
+    asked = iter(range(10_000))
+    return lambda: signal.SIGTERM if next(asked) + 1 >= steps else 0
+
+
+def test_the_update_is_the_papers_with_the_programs_rates() -> None:
+    recipe = tiny(ORIGINAL)
+    points = Steps(((0, 0.1), (4, 0.0)))
+    training = replace(
+        recipe.training, rate=Steps(((0, 0.1), (3, 0.01))), apart=(replace(recipe.training.apart[1], rate=points),)
+    )
+    network = start(AlexNet(recipe.network, 7), seed=0).double()
+    expected = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    velocity = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
+    optimizer = Optimizer(network, training)
+    optimizer.masters = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    optimizer.velocities = {name: tensor.clone() for name, tensor in velocity.items()}
+    for step in range(6):
+        generator = torch.Generator().manual_seed(step)
+        for name, parameter in network.named_parameters():
+            gradient = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.grad = gradient.to(memory_format=torch.channels_last) if parameter.dim() == 4 else gradient
+            rate = (0.1 if step < 4 else 0.0) if name == "conv1.weight" else (0.1 if step < 3 else 0.01)
+            decay = 0.0 if name.endswith("bias") else 5e-4
+            if rate:
+                velocity[name] = 0.9 * velocity[name] - decay * rate * expected[name] - rate * gradient
+                expected[name] = expected[name] + velocity[name]
+        optimizer.update(rates(training, list(expected), step, PlateauState()))
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-12, atol=1e-12)
+
+
+def test_original_rates_are_those_of_the_parameter_file() -> None:
+    names = ["conv1.weight", "conv1.bias", "fc8.weight", "fc8.bias"]
+    at = {epoch: rates(ORIGINAL.training, names, epoch, PlateauState()) for epoch in (0, 23, 51, 68, 72, 92)}
+    assert at[0] == {"conv1.weight": 0.01, "conv1.bias": 0.02, "fc8.weight": 0.01, "fc8.bias": 0.02}
+    assert [at[epoch]["fc8.weight"] for epoch in (23, 51, 92)] == [0.001, 1e-4, 1e-5]
+    assert [at[epoch]["conv1.weight"] for epoch in (51, 68, 72)] == [1e-4, 1e-5, 0.0]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_a_run_stopped_three_times_ends_with_the_same_bits(recipe: Recipe, store: Store, tmp_path: Path) -> None:
+    whole, *_ = train(store, recipe, tmp_path / "whole")
+    for steps in (1, 3, 4):  # in the first epoch, at its middle, across its end
+        with pytest.raises(loop.Stopped, match="--resume") as stopped:
+            train(store, recipe, tmp_path / "parts", after(steps))
+        assert stopped.value.status == 143
+    resumed, *_ = train(store, recipe, tmp_path / "parts")
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(tmp_path / "whole").values(), weights(tmp_path / "parts").values(), strict=True)
+    )
+    assert resumed["steps"] == whole["steps"] and resumed["top1_error"] == whole["top1_error"]
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(record["step"], record["loss"]) for record in records if record["kind"] == "step"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(store: Store, tmp_path: Path) -> None:
+    recipe = RECIPES[1]
+    train(store, recipe, tmp_path / "whole")
+    with pytest.raises(loop.Stopped):
+        train(store, recipe, tmp_path / "run", after(4), save_every=0)
+    newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
+    damaged = bytearray(newest.read_bytes())
+    damaged[-5] ^= 1
+    newest.write_bytes(damaged)
+    _, *records = train(store, recipe, tmp_path / "run")
+    assert [newest.name in record["text"] for record in records if "damaged" in record.get("text", "")] == [True]
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(tmp_path / "whole").values(), weights(tmp_path / "run").values(), strict=True)
+    )
+
+
+def test_only_two_checkpoints_are_kept(store: Store, tmp_path: Path) -> None:
+    train(store, RECIPES[0], tmp_path / "run", save_every=0)
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+
+
+def test_another_task_cannot_go_on_with_a_run(store: Store, tmp_path: Path) -> None:
+    train(store, RECIPES[0], tmp_path / "run")
+    with pytest.raises(AlexNetError, match="belongs to another run"):
+        train(store, with_rate(RECIPES[0], 0.5), tmp_path / "run")
+
+
+def test_two_runs_cannot_share_a_directory(store: Store, tmp_path: Path) -> None:
+    with locked(tmp_path / "run"), pytest.raises(AlexNetError, match="another run is at work"):
+        train(store, RECIPES[0], tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(store: Store, tmp_path: Path) -> None:
+    wild = replace(RECIPES[1], training=replace(RECIPES[1].training, rate=Steps(((0, 1e6),))))
+    with pytest.raises(AlexNetError, match=r"loss became (nan|inf) at step \d+.*lower rate"):
+        train(store, with_epochs(wild, 8), tmp_path / "run")
+
+
+def test_a_net_that_learns_nothing_is_told_so(store: Store, tmp_path: Path) -> None:
+    still = replace(RECIPES[0], training=replace(RECIPES[0].training, rate=Steps(((0, 1e-9),)), apart=()))
+    _, *records = train(store, still, tmp_path / "run")
+    assert ["not learning yet" in record["text"] for record in records if record["kind"] == "warning"] == [True, True]
+
+
+def test_the_plateau_needs_a_val_split(store: Store, tmp_path: Path) -> None:
+    without = replace(store, splits={"train": store.splits["train"]})
+    with pytest.raises(UsageError, match="has no val split"):
+        train(without, tiny(PAPER), tmp_path / "run")
+
+
+def test_a_run_is_found_again_by_its_directory(store: Store, tmp_path: Path) -> None:
+    train(store, RECIPES[0], tmp_path / "run")
+    task = loop.resumed(tmp_path / "run", workers=1)
+    assert task.recipe == RECIPES[0] and task.digest() == tiny_task(store, RECIPES[0]).digest()
+    with pytest.raises(AlexNetError, match="holds a run already"):
+        loop.must_be_new(tmp_path / "run")
+    with pytest.raises(AlexNetError, match="no run to resume"):
+        loop.resumed(tmp_path, workers=1)
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    (tmp_path / "other" / "recipe.json").write_text("{")
+    with pytest.raises(AlexNetError, match="damaged"):
+        loop.resumed(tmp_path / "other", workers=1)
+
+
+def test_bf16_follows_float32(store: Store, tmp_path: Path) -> None:
+    runs = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        task = tiny_task(store, RECIPES[1])
+        task = replace(task, runtime=replace(task.runtime, dtype=dtype))
+        loop.train(task, tmp_path / str(dtype), lambda record: None)
+        runs[dtype] = losses(tmp_path / str(dtype))
+    for (_, exact), (_, rounded) in zip(runs[torch.float32], runs[torch.bfloat16], strict=True):
+        assert rounded == pytest.approx(exact, rel=0.05)
