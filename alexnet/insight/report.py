@@ -1,0 +1,470 @@
+"""A run's report: one page, report.html, with its errors, curves, filters, predictions, mistakes and recipe.
+
+It reads what a run has left (recipe.json, metrics.jsonl, model.safetensors) and the store it was trained on, sees one split once
+and derives everything from those probabilities, so no two numbers of the page can disagree. Examples are spread evenly over the
+split, not picked. The page refers to nothing outside itself: it can be mailed, printed and kept. It knows no training code.
+"""
+
+import io
+import json
+import math
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from alexnet import __version__
+from alexnet.data.store import Split, Store, open_store
+from alexnet.durable import write_bytes
+from alexnet.errors import AlexNetError, UsageError
+from alexnet.evaluate import Scores, must_fit, predictions, scored_split, scores
+from alexnet.insight import figures, words
+from alexnet.insight.page import Html, definitions, document, element, joined, picture, table
+from alexnet.model import Model, read_model
+from alexnet.network.accounting import costs
+from alexnet.network.geometry import plan
+from alexnet.recipes.layers import Conv
+from alexnet.recipes.settings import to_json
+from alexnet.runtime import Runtime
+
+MODEL, REPORT = "model.safetensors", "report.html"
+PICTURES = 8  # examples, and mistakes
+BARS = 5  # answers shown for a picture
+SIDE = 224  # pixels of a shown picture, at most
+SMALL = 100  # pictures below this are enlarged without smoothing
+MATRIX = 25  # classes up to which the whole confusion is shown
+PAIRS, ENDS = 15, 10  # most confused pairs, best and worst classes shown otherwise
+
+SPELT = {"gpu": "GPU", "bf16 units": "bf16 units"}  # where a capital letter at the front is not enough
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a run has left: its description, its records, its model, and the store they are about."""
+
+    folder: Path
+    about: Record
+    records: tuple[Record, ...]
+    model: Model
+    store: Store
+
+    def of(self, kind: str) -> list[Record]:
+        """The records of one kind, in order."""
+        return [record for record in self.records if record["kind"] == kind]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the model says of a split: probabilities float32 (N, classes) in stored order, over so many views, in a precision."""
+
+    split: Split
+    views: int
+    precision: str
+    probability: np.ndarray
+
+    @property
+    def said(self) -> np.ndarray:
+        """The likeliest class of each picture, int64 (N,)."""
+        return self.probability.argmax(1)
+
+    @property
+    def scores(self) -> Scores:
+        """The errors and the loss."""
+        return scores(torch.from_numpy(self.probability), torch.from_numpy(self.split.labels))
+
+
+def write_report(run: Path, split: str | None, views: int | None, runtime: Runtime, progress: Callable[[int, int], None]) -> Path:
+    """Write RUN/report.html and return its path; `progress` is told (done, all) pictures.
+
+    `split` None: test where the store has one with pictures in it, else val. `views`: 1, 10, or None for the model's own.
+    AlexNetError where the run, its model or its store is not there or damaged, UsageError for other views.
+    """
+    left = read_run(run)
+    seen = look(left, split, views, runtime, progress)
+    path = run / REPORT
+    write_bytes(path, page(left, seen))
+    return path
+
+
+def read_run(folder: Path) -> Run:
+    """Everything a run's directory holds that a report needs, checked; AlexNetError."""
+    try:
+        about = json.loads((folder / "recipe.json").read_bytes())
+        lines = (folder / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]  # the last may still be under way
+        records = tuple(json.loads(line) for line in lines)
+        path = Path(about["store"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AlexNetError(f"{folder}: not a run's directory ({error}); expected one that `alexnet train` has made") from error
+    if not path.is_dir():
+        raise AlexNetError(f"{folder}: its store {path} is not there; put it back to its place, the report needs the pictures")
+    model, store = read_model(folder / MODEL), open_store(path)
+    must_fit(model.view, store)
+    return Run(folder, about, records, model, store)
+
+
+def look(run: Run, split: str | None, views: int | None, runtime: Runtime, progress: Callable[[int, int], None]) -> Seen:
+    """The model's probabilities for every picture of a split; AlexNetError where there is none."""
+    views = views or run.model.recipe.views.test
+    if views not in (1, 10):
+        raise UsageError(f"{views} views: a report can be made with 1 or 10")
+    chosen = scored_split(run.store, split)
+    network = run.model.network.to(runtime.device, runtime.dtype)
+    parts = [part for part, _ in predictions([(network, run.model.view)], chosen, views, runtime, progress)]
+    precision = "bf16" if runtime.dtype == torch.bfloat16 else "fp32"
+    return Seen(chosen, views, precision, torch.cat(parts).numpy())
+
+
+def page(run: Run, seen: Seen) -> bytes:
+    """The whole page."""
+    title = f"{run.model.recipe.name} on {_name(run.store)}"
+    style = (files("alexnet.insight") / "report.css").read_text("utf-8")
+    return document(
+        f"{title}: {words.percent(seen.scores.top1_error)} top-1 error",
+        style,
+        _header(run, title),
+        _headline(seen.scores, len(run.store.classes)),
+        _conditions(run, seen),
+        _warnings(run),
+        _curves(run),
+        _filters(run.model),
+        _examples(seen, run.store.classes),
+        _mistakes(seen, run.store.classes),
+        _confusion(seen, run.store.classes),
+        _recipe(run.model),
+        _origin(run),
+        _commands(run, seen),
+        element("footer", f"Made by alexnet {__version__}. This page refers to nothing outside itself."),
+    )
+
+
+# ---- the numbers
+
+
+def _header(run: Run, title: str) -> Html:
+    store, policy = run.store, run.store.policy
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in store.splits.items() if len(split))
+    total = words.number(sum(map(len, store.splits.values())), "picture")
+    colours = "RGB" if policy.channels == 3 else "grey"
+    classes = words.number(len(store.classes), "class", "classes")
+    text = f"{classes}, {total} ({counts}), {words.times(policy.size, policy.size)} {colours}"
+    text += f"; {words.number(len(store.bad), 'unreadable picture')} left out." if store.bad else "."
+    return element("header", element("p", "AlexNet, report of a run", class_="over"), element("h1", title), element("p", text))
+
+
+def _headline(of: Scores, classes: int) -> Html:
+    guess = f"{words.percent(100 * (1 - 1 / classes))} by guessing"
+    wrong = of.top1_error / 100
+    doubt = (
+        f"± {100 * math.sqrt(wrong * (1 - wrong) / of.pictures):.1f} points standard error; {guess}" if 0 < wrong < 1 else guess
+    )
+    large = [(words.percent(of.top1_error), "top-1 error", doubt)]
+    if of.top5_error is not None:
+        large.append((words.percent(of.top5_error), "top-5 error", f"{words.percent(100 * (1 - 5 / classes))} by guessing"))
+    large.append((f"{of.loss:.3f}", "loss", f"cross-entropy; {math.log(classes):.3f} by guessing"))
+    shown = [element("div", element("b", value), name, element("span", note)) for value, name, note in large]
+    return element("div", *shown, class_="headline")
+
+
+def _conditions(run: Run, seen: Seen) -> Html:
+    """Under which conditions the numbers above hold."""
+    epochs, made = run.of("epoch"), run.model.made
+    last = epochs[-1] if epochs else {"epoch": 0, "seconds": 0.0}
+    trained = last["epoch"] * len(run.store.splits["train"])
+    speed = trained / last["seconds"] if last["seconds"] else 0.0
+    views = "10 (corners and centre, mirrored)" if seen.views == 10 else "1 (the centre)"
+    before = run.about.get("precision", seen.precision)
+    precision = before if before == seen.precision else f"{before} in training, {seen.precision} here"
+    pairs = [
+        ("Measured on", f"{seen.split.name}, {words.number(len(seen.split), 'picture')}"),
+        ("Views of each picture", views),
+        ("Epochs", f"{last['epoch']} of {run.model.recipe.training.epochs}"),
+        ("This model is from", f"epoch {made['epoch']}{', the best on val' if _validated(epochs) else ''}"),
+        ("Training time", words.duration(last["seconds"])),
+        ("Training speed", f"{speed:,.{0 if speed >= 10 else 1}f} pictures/s" if speed else "not recorded"),
+        ("Precision", precision),
+        ("Seed", str(run.about.get("seed", made.get("seed")))),
+    ]
+    return definitions(pairs)
+
+
+def _warnings(run: Run) -> Html:
+    """What the run and the store complained of."""
+    told = [f"After {when}: {text}." for when, text in _complaints(run.records)]
+    told += [f"The store: {text}." for text in run.store.warnings]
+    if run.about.get("store_digest") != run.store.digest:
+        told.append("The store is not the one this run began with; the numbers above are about the store as it is now.")
+    if not told:
+        return Html()
+    items = [element("li", text) for text in told]
+    shown, rest = element("ul", *items[:3]), items[3:]
+    more = element("details", element("summary", f"{len(rest)} more"), element("ul", *rest)) if rest else Html()
+    return element("div", element("strong", words.number(len(told), "warning")), shown, more, class_="notice")
+
+
+def _complaints(records: Iterable[Record]) -> list[tuple[str, str]]:
+    """(when, text) of the run's warnings; one that came back epoch after epoch is told once, as it was the last time."""
+    found: list[tuple[int, int, str]] = []
+    epoch = 0
+    for record in records:
+        if record["kind"] == "epoch":
+            epoch = record["epoch"]
+        if record["kind"] == "warning":
+            again = found and found[-1][2].partition(":")[0] == record["text"].partition(":")[0]
+            first = found.pop()[0] if again else epoch
+            found.append((first, epoch, record["text"]))
+    return [(f"epoch {last}" if first == last else f"each of epochs {first} to {last}", text) for first, last, text in found]
+
+
+def _validated(epochs: Iterable[Record]) -> list[Record]:
+    return [entry for entry in epochs if entry.get("val_top1_error") is not None]
+
+
+# ---- the figures
+
+
+def _section(title: str, note: str, *content: str) -> Html:
+    return element("section", element("h2", title), element("p", note, class_="note"), *content)
+
+
+def _card(image: Html, kind: str = "card") -> Html:
+    return element("figure", image, class_=kind)
+
+
+def _curves(run: Run) -> Html:
+    steps, epochs, recipe = run.of("step"), run.of("epoch"), run.model.recipe
+    if not steps:
+        return Html()
+    shown = [figures.loss_curve(steps, epochs, recipe.training.smoothing > 0)]
+    told = [f"Loss over {words.number(len(epochs), 'epoch')}, at last {steps[-1]['loss']:.3f} for a training batch."]
+    if best := min(_validated(epochs), key=lambda entry: entry["val_top1_error"], default=None):
+        shown.append(figures.error_curve(_validated(epochs)))
+        told.append(
+            f"Validation error after each epoch, at best {words.percent(best['val_top1_error'])} after epoch {best['epoch']}."
+        )
+    shown.append(figures.rate_curve(steps, recipe.views.sizes))
+    told.append(f"Learning rate: {words.schedule(recipe.training.rate)}.")
+    cards = [_card(picture(data, "image/svg+xml", alt)) for data, alt in zip(shown, told, strict=True)]
+    note = "The loss of single batches is faint, its mean over half an epoch strong."
+    note += " Validation sees the centre of each picture only." if best else " There was no validation split."
+    return _section("How it learnt", note, element("div", *cards, class_="grid"))
+
+
+def _filters(model: Model) -> Html:
+    """The first convolution's kernels, as in the paper's figure 3."""
+    first = next((layer for layer in model.recipe.network.layers if isinstance(layer, Conv)), None)
+    if first is None:
+        return Html()
+    weight = model.network.get_parameter(f"{first.name}.weight").float().cpu().numpy()
+    maps, channels, size, _ = weight.shape
+    towers = model.recipe.network.towers
+    towers = towers if maps % towers == 0 else 1
+    note = f"The {maps} kernels of {first.name}, {words.times(size, size, channels)}, each scaled to its own range around grey."
+    note += " The upper half belongs to one tower, the lower to the other." if towers == 2 else ""
+    image = picture(_png(figures.kernels(weight, towers)), "image/png", note)
+    return _section("What the first layer looks for", note, _card(image, "card kernels"))
+
+
+def _png(image: Image.Image) -> bytes:
+    data = io.BytesIO()
+    image.save(data, "PNG", optimize=True)
+    return data.getvalue()
+
+
+# ---- the pictures
+
+
+def _examples(seen: Seen, classes: tuple[str, ...]) -> Html:
+    """Pictures spread over the split with the likeliest classes, as in the paper's figure 4."""
+    count = min(PICTURES, len(seen.split))
+    shown = [_example(seen, index * len(seen.split) // count, classes) for index in range(count)]
+    note = "Pictures from all over the split, not picked. Below each stands its true class, then the likeliest answers."
+    return _section("What it says", note, element("div", *shown, class_="pictures"))
+
+
+def _mistakes(seen: Seen, classes: tuple[str, ...]) -> Html:
+    """The pictures for which the most probability was on a wrong class."""
+    worst = worst_mistakes(seen.probability, seen.split.labels)[:PICTURES]
+    if not len(worst):
+        return _section("Its worst mistakes", f"None: all {words.number(len(seen.split), 'picture')} are right.")
+    shown = [_example(seen, int(index), classes) for index in worst]
+    note = "The pictures of the split on which it was surest of a wrong answer. A wrong label shows up here, too."
+    return _section("Its worst mistakes", note, element("div", *shown, class_="pictures"))
+
+
+def worst_mistakes(probability: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Indices of the wrongly answered pictures, the surest mistake first; ties in stored order."""
+    wrong = np.flatnonzero(probability.argmax(1) != labels)
+    return wrong[np.argsort(-probability[wrong].max(1), kind="stable")]
+
+
+def _example(seen: Seen, index: int, classes: tuple[str, ...]) -> Html:
+    """One picture of the split, its name, its true class and bars for the likeliest ones."""
+    true = int(seen.split.labels[index])
+    name = seen.split.names[index]
+    caption = element(
+        "figcaption",
+        element("span", classes[true], class_="true"),
+        element("span", name, class_="file", title=name),
+        _bars(seen.probability[index], true, classes),
+    )
+    return element("figure", _thumbnail(seen.split.pixels(index), f"A picture of the class {classes[true]}"), caption)
+
+
+def _bars(probability: np.ndarray, true: int, classes: tuple[str, ...]) -> Html:
+    likeliest = np.argsort(-probability, kind="stable")[:BARS].tolist()
+    return element("ol", *(_bar(classes[label], float(probability[label]), label == true) for label in likeliest), class_="bars")
+
+
+def _bar(name: str, probability: float, right: bool) -> Html:
+    said = element("span", name, class_="name", title=name)
+    value = element("span", f"{'✓ ' if right else ''}{words.share(probability)}", class_="p")
+    return element("li", said, value, class_="right" if right else "other", style=f"--p:{100 * probability:.1f}%")
+
+
+def _thumbnail(pixels: np.ndarray, alt: str) -> Html:
+    """A record (S, S, C), no larger than needed; small ones as PNG, so that every pixel can be seen."""
+    image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    if image.width < SMALL:
+        return picture(_png(image), "image/png", alt, "small")
+    data = io.BytesIO()
+    image.resize((min(SIDE, image.width),) * 2, Image.Resampling.LANCZOS).save(data, "JPEG", quality=85)
+    return picture(data.getvalue(), "image/jpeg", alt)
+
+
+# ---- the confusion
+
+
+def _confusion(seen: Seen, classes: tuple[str, ...]) -> Html:
+    labels, said = seen.split.labels, seen.said
+    if len(classes) > MATRIX:
+        note = f"The pairs taken for each other most often, and the classes at both ends, of {len(classes)}."
+        return _section("What it confuses", note, _pairs(labels, said, classes), *_ends(labels, said, classes))
+    matrix = np.bincount(labels * len(classes) + said, minlength=len(classes) ** 2).reshape(len(classes), len(classes))
+    note = "Pictures counted by what they are (rows) and what it said (columns); the right answers lie on the diagonal."
+    image = picture(figures.confusion(matrix, classes), "image/svg+xml", _spoken(labels, said, classes))
+    return _section("What it confuses", note, _card(image))
+
+
+def _spoken(labels: np.ndarray, said: np.ndarray, classes: tuple[str, ...]) -> str:
+    """The matrix for those who cannot see it."""
+    pairs = [
+        f"{classes[true]} taken for {classes[other]} {count} times" for true, other, count in confused_pairs(labels, said)[:3]
+    ]
+    return f"Confusion of {len(classes)} classes. Most often: {'; '.join(pairs) or 'nothing confused'}."
+
+
+def confused_pairs(labels: np.ndarray, said: np.ndarray) -> list[tuple[int, int, int]]:
+    """(true class, class said, pictures) of all mistakes, the most frequent first; ties by class."""
+    wrong = labels != said
+    pairs, counts = np.unique(np.stack([labels[wrong], said[wrong]], 1), axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [(int(true), int(other), int(count)) for (true, other), count in zip(pairs[order], counts[order], strict=True)]
+
+
+def class_errors(labels: np.ndarray, said: np.ndarray) -> list[tuple[int, int, int]]:
+    """(class, mistakes, pictures) of the classes that occur, the largest error first; ties by class."""
+    pictures = np.bincount(labels)
+    mistakes = np.bincount(labels[labels != said], minlength=len(pictures))
+    present = np.flatnonzero(pictures)
+    order = present[np.argsort(-mistakes[present] / pictures[present], kind="stable")]
+    return [(int(label), int(mistakes[label]), int(pictures[label])) for label in order]
+
+
+def _pairs(labels: np.ndarray, said: np.ndarray, classes: tuple[str, ...]) -> Html:
+    counts = np.bincount(labels, minlength=len(classes))
+    rows = [
+        (classes[true], classes[other], f"{count:,} of {counts[true]:,}", words.percent(100 * count / counts[true], 0))
+        for true, other, count in confused_pairs(labels, said)[:PAIRS]
+    ]
+    return element("div", table(("It was", "It said", "Pictures", "Share"), rows), class_="numbers")
+
+
+def _ends(labels: np.ndarray, said: np.ndarray, classes: tuple[str, ...]) -> list[Html]:
+    ranked = class_errors(labels, said)
+    ends = (("Hardest classes", ranked[:ENDS]), ("Easiest classes", ranked[::-1][:ENDS]))
+    head = ("Class", "Wrong", "Error")
+    return [
+        joined(
+            [element("h3", title), element("div", table(head, (_ranked(*entry, classes) for entry in some)), class_="numbers")]
+        )
+        for title, some in ends
+    ]
+
+
+def _ranked(label: int, mistakes: int, pictures: int, classes: tuple[str, ...]) -> tuple[str, str, str]:
+    return classes[label], f"{mistakes:,} of {pictures:,}", words.percent(100 * mistakes / pictures, 0)
+
+
+# ---- the recipe and where it comes from
+
+
+def _recipe(model: Model) -> Html:
+    recipe = model.recipe
+    settings = element(
+        "div",
+        *(element("h3", "What it sees"), definitions(words.views(recipe.views))),
+        *(element("h3", "How it learns"), definitions(words.training(recipe.training))),
+        class_="settings",
+    )
+    whole = element("pre", json.dumps(to_json(recipe), indent=1, ensure_ascii=False))
+    details = element("details", element("summary", "The recipe in full, as JSON"), whole)
+    return _section(f"The recipe: {recipe.name}", words.network(recipe), _layers(model), settings, details)
+
+
+def _layers(model: Model) -> Html:
+    """The layers in the order in which data flows, with what each costs."""
+    network, classes = model.recipe.network, len(model.view.classes)
+    spent = costs(network, classes)
+    rows = [
+        (
+            cost.name if cost.name != cost.kind else "",
+            words.layer(step.layer, any(step.overhang)),
+            words.shape(cost.shape),
+            f"{cost.parameters:,}" if cost.parameters else "",
+            f"{cost.multiply_adds:,}" if cost.multiply_adds else "",
+        )
+        for step, cost in zip(plan(network, classes), spent, strict=True)
+    ]
+    total = ("", "in all", "", f"{sum(cost.parameters for cost in spent):,}", f"{sum(cost.multiply_adds for cost in spent):,}")
+    head = ("Layer", "What it does", "Output", "Parameters", "Multiply-adds")
+    return element("div", table(head, rows, total), class_="numbers layers")
+
+
+def _origin(run: Run) -> Html:
+    """Where and of what the model was made."""
+    pairs = [(SPELT.get(key, key.capitalize()), str(value)) for key, value in run.model.made.get("machine", {}).items()]
+    pairs += [
+        ("Device", str(run.about.get("device", "not recorded"))),
+        ("Precision of training", str(run.about.get("precision", "not recorded"))),
+    ]
+    digest = [("Store", run.store.path.name), ("Store digest", run.store.digest)]
+    return _section(
+        "Where it comes from",
+        "The machine and the versions it was trained with, and the pictures.",
+        element("div", definitions(pairs + digest), class_="settings"),
+    )
+
+
+def _commands(run: Run, seen: Seen) -> Html:
+    """The lines to use the model with, from the folder this page lies in."""
+    store = shlex.quote(os.path.relpath(run.store.path, run.folder.resolve()))
+    lines = [
+        f"alexnet evaluate {MODEL} {store} --split {seen.split.name} --views {seen.views}",
+        f"alexnet predict {MODEL} PICTURE",
+        f"alexnet serve {MODEL}",
+    ]
+    note = joined(["From the folder of this page, with the model in ", element("code", MODEL), "."])
+    return _section("Use it", note, element("pre", "\n".join(lines)))
+
+
+def _name(store: Store) -> str:
+    return store.path.name.removesuffix(".store")

@@ -1,0 +1,1 @@
+"""Using a trained network: today on files, by the command line."""
