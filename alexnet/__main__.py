@@ -1,0 +1,415 @@
+"""The verbs: `alexnet VERB ...`, the same as `python -m alexnet VERB ...`. Each is one call into a room.
+
+Nothing heavy is imported before a verb needs it, so that help is there at once. A failure that the user can mend ends as one line
+with status 1, a wrong call with 2, Ctrl-C and SIGTERM with 130 and 143 once the state is saved; `--debug` shows the traceback.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alexnet import __version__
+from alexnet.errors import AlexNetError, UsageError
+
+if TYPE_CHECKING:
+    from alexnet.data.sources import Source
+    from alexnet.recipes.recipe import Recipe
+
+Verb = Callable[..., Any]
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296"
+MODEL_FILE = click.Path(path_type=Path)
+
+
+def computing(verb: Verb) -> Verb:
+    """The options of every verb that computes with a network."""
+    for option in (
+        click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that read pictures."),
+        click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True),
+        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."),
+    ):
+        verb = option(verb)
+    return verb
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="alexnet")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure; may stand anywhere.")
+def cli() -> None:
+    """AlexNet, the whole 2012 system: prepare pictures, train, evaluate, look inside, use.
+
+    \b
+    Start here:   alexnet demo
+    Your own:     alexnet prepare PICTURES STORE
+                  alexnet train STORE --out RUN
+                  alexnet predict RUN/model.safetensors cat.jpg
+    """
+
+
+@cli.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("alexnet-demo"), show_default=True, help="Where everything goes."
+)
+@click.option("--epochs", type=click.IntRange(1), default=None, help="Instead of the demo's own number.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@JSON
+@computing
+def demo(out: Path, epochs: int | None, seed: int, as_json: bool, device: str, precision: str, workers: int) -> None:
+    """Draw a set of pictures, prepare it, train on it, evaluate, report: everything once, in minutes.
+
+    \b
+    Example:  alexnet demo
+    """
+    from alexnet import demo as room
+    from alexnet import runtime, terminal
+
+    chosen = runtime.choose(device, precision, workers)
+    result = room.run(out, epochs, seed, chosen)
+    if as_json:
+        terminal.emit_json(result)
+    else:
+        terminal.say(room.closing_words(result))
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--size", type=click.IntRange(1), default=256, show_default=True, help="Side of the prepared squares, pixels.")
+@click.option("--grey", is_flag=True, help="One channel instead of three.")
+@click.option("--encoding", type=click.Choice(["auto", "raw", "jpeg"]), default="auto", show_default=True)
+@click.option(
+    "--val-fraction",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Of train, if there is no val.",
+)
+@click.option(
+    "--test-fraction", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True, help="Of an unsplit folder."
+)
+@click.option(
+    "--on-bad", type=click.Choice(["fail", "skip"]), default="skip", show_default=True, help="When a picture cannot be read."
+)
+@click.option("--no-exif", is_flag=True, help="Do not turn pictures as their camera says (ImageNet in 2012 did not).")
+@click.option("--workers", type=click.IntRange(1), default=None, help="Threads; default: all cores.")
+@JSON
+def prepare(
+    source: str, store: Path, size: int, grey: bool, encoding: str, val_fraction: float, test_fraction: float,
+    on_bad: str, no_exif: bool, workers: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Turn SOURCE into a STORE that training reads.
+
+    SOURCE is a folder of class folders, a folder with train/, val/, test/ of them, a tar or zip of either, or the word "embedded"
+    for the set the package draws itself.
+
+    \b
+    Example:  alexnet prepare photos.tar store --test-fraction 0.2
+    """
+    from alexnet import terminal
+    from alexnet.data.images import Policy
+    from alexnet.data.prepare import choose_encoding
+    from alexnet.data.prepare import prepare as prepare_store
+    from alexnet.data.sources import Fractions
+
+    chosen = choose_encoding(size) if encoding == "auto" else encoding
+    policy = Policy(size=size, channels=1 if grey else 3, encoding=chosen, exif=not no_exif)
+    threads = workers or os.cpu_count() or 1
+    with opened(source, threads) as pictures, terminal.progress("preparing") as tick:
+        fractions = Fractions(val_fraction, test_fraction)
+        summary = prepare_store(pictures, store, policy, fractions, on_bad=on_bad, workers=threads, progress=tick)
+    for warning in summary.warnings:
+        terminal.note(f"warning: {warning}")
+    if as_json:
+        terminal.emit_json({name: getattr(summary, name) for name in ("pictures", "classes", "bad", "seconds", "splits")})
+        return
+    splits = ", ".join(f"{name} {count:,}" for name, count in summary.splits.items())
+    terminal.say(
+        f"{store}: {summary.pictures:,} pictures of {summary.classes} classes ({splits}) in {terminal.duration(summary.seconds)}"
+    )
+    if summary.bad:
+        terminal.say(
+            f'{summary.bad} pictures could not be read; their names and reasons are in {store / "store.json"} under "bad"'
+        )
+    terminal.say(f"next: alexnet train {store} --out RUN")
+
+
+@cli.command()
+@click.argument("store", type=click.Path(path_type=Path), required=False)
+@click.option("--recipe", default="modern", show_default=True, help="original, paper or modern.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="The run's directory; default: runs/STORE-RECIPE.")
+@click.option("--resume", type=click.Path(path_type=Path), default=None, help="Go on with the run in this directory.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="Stretch or shorten the recipe's schedules to this many.")
+@click.option("--batch-size", type=click.IntRange(1), default=None)
+@click.option("--lr", type=float, default=None, help="The largest rate of the schedule; the others in proportion.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting, by its dotted name.")
+@click.option("--save-every", type=click.FloatRange(0), default=300.0, show_default=True, help="Seconds between checkpoints.")
+@click.option("--deterministic", is_flag=True, help="Only algorithms that give the same bits again (on a GPU: slower).")
+@JSON
+@computing
+def train(
+    store: Path | None, recipe: str, out: Path | None, resume: Path | None, epochs: int | None, batch_size: int | None,
+    lr: float | None, seed: int, settings: tuple[str, ...], save_every: float, deterministic: bool, as_json: bool,
+    device: str, precision: str, workers: int,
+) -> None:  # fmt: skip
+    """Train a network on a STORE, or go on with a run.
+
+    \b
+    Examples:  alexnet train store --out run --epochs 12
+               alexnet train store --recipe original --set training.batch=64
+               alexnet train --resume run
+    """
+    from alexnet import runtime, terminal
+    from alexnet.data.store import open_store
+    from alexnet.recipes.named import named
+    from alexnet.training import loop
+
+    if resume is not None:
+        task, folder = loop.resumed(resume, workers), resume
+    elif store is not None:
+        opened_store = open_store(store)
+        shaped = shape(named(recipe), epochs, batch_size, lr, settings)
+        task = loop.Task(opened_store, shaped, seed, runtime.choose(device, precision, workers, deterministic))
+        folder = out or Path("runs") / f"{store.name}-{shaped.name}"
+        loop.must_be_new(folder)
+    else:
+        raise UsageError("train: expected a STORE, made by `alexnet prepare`, or --resume RUN")
+    for line in loop.plan_lines(task):
+        terminal.note(line)
+    with runtime.stop_requests() as stop, terminal.training_progress(loop.steps(task)) as tell:
+        summary = loop.train(task, folder, tell, stop, save_every)
+    if as_json:
+        terminal.emit_json(summary)
+        return
+    if summary["top1_error"] is not None:
+        terminal.say(f"best model: top-1 error {summary['top1_error']:.2f} % on the val split, one view")
+    terminal.say(
+        f"{summary['model']}, after {terminal.duration(summary['seconds'])} at {summary['pictures_per_second']:.0f} pictures/s"
+    )
+    terminal.say(f"next: alexnet evaluate {summary['model']} {task.store.path}, alexnet report {folder}")
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, type=MODEL_FILE, metavar="MODEL... STORE")
+@click.option("--split", default=None, help="Default: test, else val.")
+@click.option("--views", type=click.Choice(["1", "10"]), default=None, help="Default: the model's own number.")
+@JSON
+@computing
+def evaluate(
+    paths: tuple[Path, ...], split: str | None, views: str | None, as_json: bool, device: str, precision: str, workers: int
+) -> None:
+    """Score a MODEL on a STORE; several models are scored together, their probabilities averaged.
+
+    \b
+    Example:  alexnet evaluate run/model.safetensors store --views 10
+    """
+    from alexnet import runtime, terminal
+    from alexnet.data.store import open_store
+    from alexnet.evaluate import evaluate as score
+    from alexnet.evaluate import must_fit, scored_split
+    from alexnet.model import ready
+
+    if len(paths) < 2:
+        raise UsageError(f"evaluate: found {paths[0]} alone; expected one or more models and a store")
+    chosen = runtime.choose(device, precision, workers)
+    opened_store, models = open_store(paths[-1]), [ready(path, chosen) for path in paths[:-1]]
+    for model in models:
+        must_fit(model.view, opened_store)
+    records, count = scored_split(opened_store, split), int(views or models[0].view.views.test)
+    with terminal.progress("evaluating") as tick:
+        scores = score([(model.network, model.view) for model in models], records, count, chosen, tick)
+    if as_json:
+        terminal.emit_json(
+            {"pictures": scores.pictures, "views": count, "models": len(models), "split": records.name, **dict(scores)}
+        )
+        return
+    title = f"{records.name} split of {opened_store.path}, {scores.pictures:,} pictures"
+    row = [", ".join(str(path) for path in paths[:-1]), count, scores.top1_error, scores.top5_error, scores.loss]
+    terminal.table(title, ["model", "views", "top-1 error %", "top-5 error %", "loss"], [row])
+
+
+@cli.command()
+@click.argument("model", type=MODEL_FILE)
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--views", type=click.Choice(["1", "10"]), default=None, help="Default: the model's own number.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), default=None, help="Write the answers to this file as well.")
+@JSON
+@computing
+def predict(
+    model: Path,
+    paths: tuple[str, ...],
+    views: str | None,
+    csv_file: Path | None,
+    as_json: bool,
+    device: str,
+    precision: str,
+    workers: int,
+) -> None:
+    """Say what is on pictures: files, folders, or patterns such as "photos/*.jpg".
+
+    \b
+    Example:  alexnet predict run/model.safetensors cat.jpg photos --csv answers.csv
+    """
+    from alexnet import runtime, terminal
+    from alexnet.model import ready
+    from alexnet.serving.predict import find_pictures, predict_files, write_csv
+
+    chosen = runtime.choose(device, precision, workers)
+    seer, found = ready(model, chosen), find_pictures(paths)
+    with terminal.progress("predicting") as tick:
+        answers = list(predict_files((seer.network, seer.view), found, int(views or seer.view.views.test), chosen, tick))
+    if csv_file is not None:
+        write_csv(csv_file, answers)
+    if as_json:
+        terminal.emit_json([answer.to_json() for answer in answers])
+    else:
+        for answer in answers:
+            terminal.say(answer.line())
+    unread = sum(answer.error is not None for answer in answers)
+    if unread:
+        raise AlexNetError(f"{unread} of {len(answers)} pictures could not be read; the reasons stand beside their names")
+
+
+@cli.command()
+@click.argument("recipe", default="modern")
+@click.option("--classes", type=click.IntRange(2), default=1000, show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting, by its dotted name.")
+@JSON
+def describe(recipe: str, classes: int, settings: tuple[str, ...], as_json: bool) -> None:
+    """Layers, shapes, parameters, neurons and operations of a RECIPE's network.
+
+    \b
+    Example:  alexnet describe original
+    """
+    from dataclasses import asdict
+
+    from alexnet import terminal
+    from alexnet.network.accounting import costs, totals
+    from alexnet.recipes.named import named
+
+    layers = costs(shape(named(recipe), None, None, None, settings).network, classes)
+    whole = totals(layers)
+    if as_json:
+        terminal.emit_json({"recipe": recipe, "layers": [asdict(cost) for cost in layers], **whole})
+        return
+    rows = [
+        [c.name, c.kind, " x ".join(map(str, c.shape)), c.parameters or "", c.neurons or "", c.multiply_adds or ""]
+        for c in layers
+    ]
+    rows.append(["in all", "", "", whole["parameters"], whole["neurons"], whole["multiply_adds"]])
+    terminal.table(f"{recipe}, {classes} classes", ["layer", "kind", "output", "parameters", "neurons", "multiply-adds"], rows)
+    terminal.say(f"float32 parameters take {whole['parameters'] * 4 / 2**20:.2f} MiB")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--split", default=None, help="Default: test, else val.")
+@click.option("--views", type=click.Choice(["1", "10"]), default=None, help="Default: the model's own number.")
+@computing
+def report(run: Path, split: str | None, views: str | None, device: str, precision: str, workers: int) -> None:
+    """Write RUN/report.html: the numbers with their conditions, curves, filters, predictions, mistakes.
+
+    \b
+    Example:  alexnet report runs/store-modern
+    """
+    from alexnet import runtime, terminal
+    from alexnet.insight.report import write_report
+
+    chosen = runtime.choose(device, precision, workers)
+    with terminal.progress("looking") as tick:
+        path = write_report(run, split, int(views) if views else None, chosen, tick)
+    terminal.say(str(path))
+
+
+@cli.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """What this machine offers: versions, cores, bf16 units, disk.
+
+    \b
+    Example:  alexnet doctor
+    """
+    from alexnet import runtime, terminal
+
+    found = runtime.machine() | runtime.surroundings()
+    if as_json:
+        terminal.emit_json(found)
+    else:
+        terminal.table("this machine", ["what", "found"], list(found.items()))
+
+
+@contextmanager
+def opened(source: str, workers: int) -> Iterator["Source"]:
+    """A source of pictures by its path, or the embedded set drawn for the occasion."""
+    from tempfile import TemporaryDirectory
+
+    from alexnet import terminal
+    from alexnet.data.embedded import draw
+    from alexnet.data.sources import open_source
+
+    with TemporaryDirectory() as place:
+        if source == "embedded":
+            source = f"{place}/embedded"
+            with terminal.progress("drawing") as tick:
+                draw(Path(source), workers=workers, progress=tick)
+        with open_source(source) as pictures:
+            yield pictures
+
+
+def shape(recipe: "Recipe", epochs: int | None, batch: int | None, lr: float | None, settings: tuple[str, ...]) -> "Recipe":
+    """A recipe after the familiar flags and `--set`, in that order."""
+    from alexnet.recipes.recipe import with_epochs, with_rate
+    from alexnet.recipes.settings import override
+
+    recipe = with_epochs(recipe, epochs) if epochs is not None else recipe
+    recipe = with_rate(recipe, lr) if lr is not None else recipe
+    for setting in ([f"training.batch={batch}"] if batch is not None else []) + list(settings):
+        recipe = override(recipe, setting)
+    return recipe
+
+
+def launch() -> None:
+    """The command itself: `main` in a process whose memory allocator was told not to hand large tensors back after each step.
+
+    glibc reads these settings before the first line of Python, so the process replaces itself once; its id stays the same.
+    Elsewhere the settings mean nothing. A GLIBC_TUNABLES of one's own is left alone.
+    """
+    if "GLIBC_TUNABLES" not in os.environ and sys.argv[1:2] and sys.argv[1] in ("demo", "train", "evaluate", "predict", "report"):
+        os.environ["GLIBC_TUNABLES"] = ALLOCATOR
+        os.execv(sys.executable, [sys.executable, "-m", "alexnet", *sys.argv[1:]])
+    main()
+
+
+def main() -> None:
+    """Run a verb and turn whatever ends it into an exit status."""
+    debug = "--debug" in sys.argv
+    try:
+        sys.exit(cli(args=[word for word in sys.argv[1:] if word != "--debug"], prog_name="alexnet", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as asked:
+        print(asked.format_message())
+        sys.exit(2)
+    except click.ClickException as wrong:
+        _end(f"{wrong.format_message()} (alexnet --help lists the verbs)", 2, debug)
+    except AlexNetError as failed:
+        _end(str(failed), failed.status, debug)
+    except (KeyboardInterrupt, click.Abort):
+        _end("interrupted; what was finished is kept, the same command goes on from there", 130, debug)
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        sys.exit(1)
+
+
+def _end(text: str, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"alexnet: {text}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    launch()

@@ -1,0 +1,88 @@
+"""The whole river once, without any data: draw pictures, prepare, train, evaluate, report.
+
+The drawn pictures are real JPEG files in class folders and go through the same calls as anybody's. What a stopped demo has
+finished is used when it is started again.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alexnet import runtime, terminal
+from alexnet.data.embedded import draw
+from alexnet.data.images import Policy
+from alexnet.data.prepare import prepare
+from alexnet.data.sources import Fractions, open_source
+from alexnet.data.store import Store, open_store
+from alexnet.evaluate import evaluate, scored_split
+from alexnet.insight.report import write_report
+from alexnet.model import ready
+from alexnet.network.accounting import costs, totals
+from alexnet.recipes.named import MODERN
+from alexnet.recipes.recipe import with_epochs
+from alexnet.runtime import Runtime
+from alexnet.training import loop
+
+EPOCHS = 10
+
+
+def run(out: Path, epochs: int | None, seed: int, chosen: Runtime) -> dict[str, Any]:
+    """Do it all below `out`; the training's summary with the ten-view errors on val, and where the report is."""
+    store = _prepared(out, seed)
+    task = loop.Task(store, with_epochs(MODERN, epochs or EPOCHS), seed, chosen)
+    terminal.note(f"training will take about {terminal.duration(_expected_seconds(task))} {_because(chosen)}")
+    for line in loop.plan_lines(task):
+        terminal.note(line)
+    with runtime.stop_requests() as stop, terminal.training_progress(loop.steps(task)) as tell:
+        summary = loop.train(task, out / "run", tell, stop)
+    model, split = ready(Path(summary["model"]), chosen), scored_split(store, None)
+    with terminal.progress("evaluating") as tick:
+        scores = evaluate([(model.network, model.view)], split, 10, chosen, tick)
+    with terminal.progress("reporting") as tick:
+        report = write_report(out / "run", None, 10, chosen, tick)
+    return summary | {"top1_error": scores.top1_error, "top5_error": scores.top5_error, "report": str(report)}
+
+
+def closing_words(result: dict[str, Any]) -> str:
+    """The demo's last lines: the errors, the report, and what to type for one's own pictures."""
+    return (
+        f"validation error, ten views: top-1 {result['top1_error']:.2f} %, top-5 {result['top5_error']:.2f} %\n"
+        f"report: {result['report']}\n"
+        "your own pictures, in a folder of class folders:\n"
+        "  alexnet prepare PICTURES STORE && alexnet train STORE --out RUN && alexnet report RUN"
+    )
+
+
+def _prepared(out: Path, seed: int) -> Store:
+    pictures, store, workers = out / "pictures", out / "store", os.cpu_count() or 1
+    if not pictures.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        with terminal.progress("drawing") as tick:
+            draw(pictures, seed=seed, workers=workers, progress=tick)
+    if not store.exists():
+        with open_source(str(pictures)) as source, terminal.progress("preparing") as tick:
+            prepare(source, store, Policy(), Fractions(), on_bad="fail", workers=workers, progress=tick)
+    return open_store(store)
+
+
+def _expected_seconds(task: loop.Task) -> float:
+    """Operations of the run over the rate of a matrix product timed now; a step reaches about a third of that rate."""
+    side = 1024
+    a = torch.ones(side, side, dtype=task.runtime.dtype, device=task.runtime.device)
+    took = []
+    for _ in range(4):
+        began = time.monotonic()
+        float((a @ a)[0, 0])
+        took.append(time.monotonic() - began)
+    adds = totals(costs(task.recipe.network, len(task.store.classes)))["multiply_adds"]
+    pictures = len(task.store.splits["train"]) * task.recipe.training.epochs
+    return 3 * 3 * adds * pictures * min(took) / side**3
+
+
+def _because(chosen: Runtime) -> str:
+    if chosen.dtype == torch.float32 and chosen.device.type == "cpu":
+        return "(this processor has no bf16 units: about four times as long as with them)"
+    return ""
