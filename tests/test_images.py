@@ -36,14 +36,21 @@ def plainly(image: Image.Image, size: int) -> np.ndarray:
     return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR, box=box)).astype(float)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
-@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "CMYK", "RGBA", "LA"])
+MODES = {
+    "JPEG": ("RGB", "L", "1", "CMYK"),
+    "PNG": ("RGB", "L", "P", "1", "RGBA", "LA"),
+    "WEBP": ("RGB", "L", "P", "1", "CMYK", "RGBA", "LA"),
+    "BMP": ("RGB", "L", "P", "1", "RGBA"),
+    "GIF": ("RGB", "L", "P", "1", "RGBA", "LA"),
+    "TIFF": ("RGB", "L", "P", "1", "CMYK", "RGBA", "LA"),
+    "PPM": ("RGB", "L", "1", "RGBA"),
+}
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes])
 def test_every_format_and_mode_keeps_its_colour(kind: str, mode: str) -> None:
     image = Image.new("RGB", (20, 30), RED).convert("L" if mode in ("1", "LA") else "RGB").convert(mode)
-    try:
-        data = saved(image, kind)
-    except (OSError, ValueError):
-        pytest.skip("the format has no such mode")
+    data = saved(image, kind)
     wanted = np.asarray(image.convert("RGB").resize((8, 8), Image.Resampling.BILINEAR)).astype(int)
     tolerance = 12 if mode == "1" else 3  # the dither's resampling depends on where the square is cut
     assert np.abs(square(data, SMALL).mean((0, 1)) - wanted.mean((0, 1))).max() <= tolerance

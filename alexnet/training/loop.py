@@ -300,10 +300,11 @@ def _blind_loss(task: Task) -> float:
 
 
 def _not_learning(task: Task, loss: float) -> str:
+    blind = f"blind guessing among {len(task.store.classes)} classes gives {_blind_loss(task):.3f}"
     return (
-        f"not learning yet: the loss stays at {loss:.3f}, blind guessing among {len(task.store.classes)} classes gives "
-        f"{_blind_loss(task):.3f}; remedies: wait an epoch (the 2012 start can stall), a lower or higher --lr, --recipe modern "
-        "(its start does not stall), another --seed, or look whether the classes' folders hold what they should"
+        f"not learning yet: the loss stays at {loss:.3f}, {blind}; remedies: wait some epochs (every start of this net can stall "
+        "at first), a lower --lr, more pictures, --recipe modern if it is another, another --seed, or look whether the classes' "
+        "folders hold what they should"
     )
 
 
