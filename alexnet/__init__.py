@@ -7,11 +7,12 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "create", "load"]
+__all__ = ["RECIPES", "__version__", "create", "load"]
 
 if TYPE_CHECKING:
     from alexnet.model import load
     from alexnet.network.alexnet import AlexNet
+    from alexnet.recipes.named import RECIPES
 
 
 def create(recipe: str = "modern", classes: int = 1000, seed: int = 0) -> "AlexNet":
@@ -27,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from alexnet.model import load
 
         return load
+    if name == "RECIPES":
+        from alexnet.recipes.named import RECIPES
+
+        return RECIPES
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ with status 1, a wrong call with 2, Ctrl-C and SIGTERM with 130 and 143 once the
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Verb = Callable[..., Any]
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 ALLOCATOR = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=4294967296"
+COMPUTING = ("demo", "train", "evaluate", "predict", "report")
 MODEL_FILE = click.Path(path_type=Path)
 
 
@@ -57,7 +59,7 @@ def cli() -> None:
     "--out", type=click.Path(path_type=Path), default=Path("alexnet-demo"), show_default=True, help="Where everything goes."
 )
 @click.option("--epochs", type=click.IntRange(1), default=None, help="Instead of the demo's own number.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @JSON
 @computing
 def demo(out: Path, epochs: int | None, seed: int, as_json: bool, device: str, precision: str, workers: int) -> None:
@@ -113,15 +115,16 @@ def prepare(
     """
     from alexnet import terminal
     from alexnet.data.images import Policy
-    from alexnet.data.prepare import choose_encoding
+    from alexnet.data.prepare import choose_encoding, must_be_free
     from alexnet.data.prepare import prepare as prepare_store
     from alexnet.data.sources import Fractions
 
     chosen = choose_encoding(size) if encoding == "auto" else encoding
     policy = Policy(size=size, channels=1 if grey else 3, encoding=chosen, exif=not no_exif)
     threads = workers or os.cpu_count() or 1
+    fractions = Fractions(val_fraction, test_fraction)
+    must_be_free(store)
     with opened(source, threads) as pictures, terminal.progress("preparing") as tick:
-        fractions = Fractions(val_fraction, test_fraction)
         summary = prepare_store(pictures, store, policy, fractions, on_bad=on_bad, workers=threads, progress=tick)
     for warning in summary.warnings:
         terminal.note(f"warning: {warning}")
@@ -147,7 +150,7 @@ def prepare(
 @click.option("--epochs", type=click.IntRange(1), default=None, help="Stretch or shorten the recipe's schedules to this many.")
 @click.option("--batch-size", type=click.IntRange(1), default=None)
 @click.option("--lr", type=float, default=None, help="The largest rate of the schedule; the others in proportion.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting, by its dotted name.")
 @click.option("--save-every", type=click.FloatRange(0), default=300.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--deterministic", is_flag=True, help="Only algorithms that give the same bits again (on a GPU: slower).")
@@ -158,7 +161,7 @@ def train(
     lr: float | None, seed: int, settings: tuple[str, ...], save_every: float, deterministic: bool, as_json: bool,
     device: str, precision: str, workers: int,
 ) -> None:  # fmt: skip
-    """Train a network on a STORE, or go on with a run.
+    """Train a network on a STORE, or go on with a run (STORE then says where its store is now, if it has moved).
 
     \b
     Examples:  alexnet train store --out run --epochs 12
@@ -171,10 +174,11 @@ def train(
     from alexnet.training import loop
 
     if resume is not None:
-        task, folder = loop.resumed(resume, workers), resume
+        refuse_given("recipe", "out", "epochs", "batch_size", "lr", "seed", "settings", "deterministic", "device", "precision")
+        task, folder = loop.resumed(resume, workers, store), resume
     elif store is not None:
         opened_store = open_store(store)
-        shaped = shape(named(recipe), epochs, batch_size, lr, settings)
+        shaped = configured(named(recipe), epochs, batch_size, lr, settings)
         task = loop.Task(opened_store, shaped, seed, runtime.choose(device, precision, workers, deterministic))
         folder = out or Path("runs") / f"{store.name}-{shaped.name}"
         loop.must_be_new(folder)
@@ -290,29 +294,44 @@ def describe(recipe: str, classes: int, settings: tuple[str, ...], as_json: bool
     from dataclasses import asdict
 
     from alexnet import terminal
+    from alexnet.insight import words
     from alexnet.network.accounting import costs, totals
     from alexnet.recipes.named import named
 
-    layers = costs(shape(named(recipe), None, None, None, settings).network, classes)
+    network = configured(named(recipe), None, None, None, settings).network
+    layers = costs(network, classes)
     whole = totals(layers)
     if as_json:
         terminal.emit_json({"recipe": recipe, "layers": [asdict(cost) for cost in layers], **whole})
         return
     rows = [
-        [c.name, c.kind, " x ".join(map(str, c.shape)), c.parameters or "", c.neurons or "", c.multiply_adds or ""]
-        for c in layers
+        [
+            cost.name,
+            words.layer(step),
+            words.shape(cost.shape),
+            cost.parameters or "",
+            cost.neurons or "",
+            cost.multiply_adds or "",
+        ]
+        for cost, step in zip(layers, network.layers, strict=True)
     ]
     rows.append(["in all", "", "", whole["parameters"], whole["neurons"], whole["multiply_adds"]])
-    terminal.table(f"{recipe}, {classes} classes", ["layer", "kind", "output", "parameters", "neurons", "multiply-adds"], rows)
-    terminal.say(f"float32 parameters take {whole['parameters'] * 4 / 2**20:.2f} MiB")
+    terminal.table(
+        f"{recipe}, {classes} classes", ["layer", "what it does", "output", "parameters", "neurons", "multiply-adds"], rows
+    )
+    terminal.say(f"float32 parameters take {whole['parameter_bytes'] / 2**20:.2f} MiB")
 
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--split", default=None, help="Default: test, else val.")
 @click.option("--views", type=click.Choice(["1", "10"]), default=None, help="Default: the model's own number.")
+@click.option("--store", type=click.Path(path_type=Path), default=None, help="Where the run's store is now, if it has moved.")
+@JSON
 @computing
-def report(run: Path, split: str | None, views: str | None, device: str, precision: str, workers: int) -> None:
+def report(
+    run: Path, split: str | None, views: str | None, store: Path | None, as_json: bool, device: str, precision: str, workers: int
+) -> None:
     """Write RUN/report.html: the numbers with their conditions, curves, filters, predictions, mistakes.
 
     \b
@@ -323,8 +342,11 @@ def report(run: Path, split: str | None, views: str | None, device: str, precisi
 
     chosen = runtime.choose(device, precision, workers)
     with terminal.progress("looking") as tick:
-        path = write_report(run, split, int(views) if views else None, chosen, tick)
-    terminal.say(str(path))
+        path, scores = write_report(run, split, int(views) if views else None, chosen, tick, store)
+    if as_json:
+        terminal.emit_json({"report": str(path), "pictures": scores.pictures, **dict(scores)})
+    else:
+        terminal.say(str(path))
 
 
 @cli.command()
@@ -362,7 +384,18 @@ def opened(source: str, workers: int) -> Iterator["Source"]:
             yield pictures
 
 
-def shape(recipe: "Recipe", epochs: int | None, batch: int | None, lr: float | None, settings: tuple[str, ...]) -> "Recipe":
+def refuse_given(*names: str) -> None:
+    """UsageError where one of these options was given: a resumed run is what it was."""
+    context = click.get_current_context()
+    given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    if given:
+        flags = {option.name: option.opts[0] for option in context.command.params}
+        raise UsageError(
+            f"{', '.join(flags[name] for name in given)}: a resumed run keeps its own; leave it out or start a new run"
+        )
+
+
+def configured(recipe: "Recipe", epochs: int | None, batch: int | None, lr: float | None, settings: tuple[str, ...]) -> "Recipe":
     """A recipe after the familiar flags and `--set`, in that order."""
     from alexnet.recipes.recipe import with_epochs, with_rate
     from alexnet.recipes.settings import override
@@ -380,15 +413,18 @@ def launch() -> None:
     glibc reads these settings before the first line of Python, so the process replaces itself once; its id stays the same.
     Elsewhere the settings mean nothing. A GLIBC_TUNABLES of one's own is left alone.
     """
-    if "GLIBC_TUNABLES" not in os.environ and sys.argv[1:2] and sys.argv[1] in ("demo", "train", "evaluate", "predict", "report"):
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if verb in COMPUTING and "GLIBC_TUNABLES" not in os.environ:
         os.environ["GLIBC_TUNABLES"] = ALLOCATOR
-        os.execv(sys.executable, [sys.executable, "-m", "alexnet", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     main()
 
 
 def main() -> None:
     """Run a verb and turn whatever ends it into an exit status."""
     debug = "--debug" in sys.argv
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         sys.exit(cli(args=[word for word in sys.argv[1:] if word != "--debug"], prog_name="alexnet", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as asked:
@@ -399,9 +435,12 @@ def main() -> None:
     except AlexNetError as failed:
         _end(str(failed), failed.status, debug)
     except (KeyboardInterrupt, click.Abort):
-        _end("interrupted; what was finished is kept, the same command goes on from there", 130, debug)
+        _end("interrupted", 130, debug)
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         sys.exit(1)
+    except OSError as failed:
+        where = f"{failed.filename}: " if failed.filename else ""
+        _end(f"{where}{failed.strerror or failed}; check the path, its permissions and the space left", 1, debug)
 
 
 def _end(text: str, status: int, debug: bool) -> None:

@@ -17,9 +17,7 @@ from alexnet.data.images import Policy
 from alexnet.data.prepare import prepare
 from alexnet.data.sources import Fractions, open_source
 from alexnet.data.store import Store, open_store
-from alexnet.evaluate import evaluate, scored_split
 from alexnet.insight.report import write_report
-from alexnet.model import ready
 from alexnet.network.accounting import costs, totals
 from alexnet.recipes.named import MODERN
 from alexnet.recipes.recipe import with_epochs
@@ -37,12 +35,9 @@ def run(out: Path, epochs: int | None, seed: int, chosen: Runtime) -> dict[str, 
     for line in loop.plan_lines(task):
         terminal.note(line)
     with runtime.stop_requests() as stop, terminal.training_progress(loop.steps(task)) as tell:
-        summary = loop.train(task, out / "run", tell, stop)
-    model, split = ready(Path(summary["model"]), chosen), scored_split(store, None)
-    with terminal.progress("evaluating") as tick:
-        scores = evaluate([(model.network, model.view)], split, 10, chosen, tick)
-    with terminal.progress("reporting") as tick:
-        report = write_report(out / "run", None, 10, chosen, tick)
+        summary = loop.train(task, out / f"run-{seed}", tell, stop)
+    with terminal.progress("evaluating, for the report") as tick:
+        report, scores = write_report(out / f"run-{seed}", "val", 10, chosen, tick)
     return summary | {"top1_error": scores.top1_error, "top5_error": scores.top5_error, "report": str(report)}
 
 
@@ -57,7 +52,7 @@ def closing_words(result: dict[str, Any]) -> str:
 
 
 def _prepared(out: Path, seed: int) -> Store:
-    pictures, store, workers = out / "pictures", out / "store", os.cpu_count() or 1
+    pictures, store, workers = out / f"pictures-{seed}", out / f"store-{seed}", os.cpu_count() or 1
     if not pictures.exists():
         out.mkdir(parents=True, exist_ok=True)
         with terminal.progress("drawing") as tick:

@@ -15,3 +15,9 @@ class UsageError(AlexNetError):
     """A wrong argument or setting; the verb ends with status 2."""
 
     status = 2
+
+
+def must_be(true: bool, text: str) -> None:
+    """UsageError with this text unless a setting is as it must be."""
+    if not true:
+        raise UsageError(text)

@@ -21,7 +21,7 @@ from alexnet.runtime import Runtime
 
 VIEWS_AT_ONCE = 128
 Seer = tuple[AlexNet, View]
-Progress = Callable[[int, int], None]  # (done, all)
+Tick = Callable[[int, int], None]  # (done, all)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def probabilities(seer: Seer, squares: np.ndarray, views: int, runtime: Runtime)
 
 
 def predictions(
-    seers: Sequence[Seer], split: Split, views: int, runtime: Runtime, progress: Progress
+    seers: Sequence[Seer], split: Split, views: int, runtime: Runtime, progress: Tick
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(probabilities (N, classes), labels (N,)) batch by batch, in stored order, averaged over the networks."""
     done = 0
@@ -57,9 +57,7 @@ def predictions(
         progress(done, len(split))
 
 
-def evaluate(
-    seers: Sequence[Seer], split: Split, views: int, runtime: Runtime, progress: Progress = lambda done, of: None
-) -> Scores:
+def evaluate(seers: Sequence[Seer], split: Split, views: int, runtime: Runtime, progress: Tick = lambda done, of: None) -> Scores:
     """The scores of one network, or of several as an ensemble, on a split."""
     if not len(split):
         raise AlexNetError(f"{split.store}: the split {split.name} has no pictures; choose another with --split")
@@ -80,7 +78,8 @@ def scores(probability: Tensor, labels: Tensor) -> Scores:
 
 def _credit(probability: Tensor, right: Tensor, places: int) -> float:
     """The mean share of a place among the first `places` that the right class has."""
-    larger, equal = (probability > right).sum(1), (probability == right).sum(1)
+    larger = (~(probability <= right)).sum(1)  # what is not a number counts as wrong
+    equal = (probability == right).sum(1).clamp_min(1)
     return float(((places - larger) / equal).clamp(0, 1).double().mean())
 
 
@@ -104,5 +103,5 @@ def must_fit(view: View, store: Store) -> None:
     found, expected = (store.policy.channels, store.policy.size), (view.policy.channels, view.policy.size)
     if found != expected:
         raise AlexNetError(
-            f"{store.path}: records of (channels, size) {found}; the model expects {expected}; prepare with --size"
+            f"{store.path}: records of (channels, size) {found}; the model expects {expected}; prepare with --size and --grey"
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from alexnet.data.images import Policy
 from alexnet.data.store import Colour, Store
 from alexnet.data.views import View
-from alexnet.errors import AlexNetError
+from alexnet.errors import AlexNetError, UsageError
 from alexnet.network.alexnet import AlexNet
 from alexnet.recipes.recipe import Recipe
 from alexnet.recipes.settings import from_json, to_json
@@ -63,10 +63,17 @@ def write_model(path: Path, weights: Mapping[str, Tensor], view: View, recipe: R
     write_tensors(path, FORMAT, {name: tensor.float() for name, tensor in weights.items()} | seeing, about)
 
 
+def _recipe(path: Path, about: Mapping[str, Any]) -> Recipe:
+    try:
+        return from_json(about["recipe"])
+    except UsageError as error:
+        raise AlexNetError(f"{path}: {error}") from error
+
+
 def read_model(path: Path) -> Model:
     """Read and verify a model file; AlexNetError where it is not one, is damaged, or its weights do not fit its recipe."""
     tensors, about = read_tensors(path, FORMAT)
-    recipe, classes = from_json(about["recipe"]), tuple(about["classes"])
+    recipe, classes = _recipe(path, about), tuple(about["classes"])
     mean, *colour = (tensors.pop(name).numpy() for name in (MEAN, *COLOUR))
     view = View(Policy.from_json(about["policy"]), recipe.network.input, recipe.views, classes, mean, Colour(*colour))
     network = AlexNet(recipe.network, len(classes))

@@ -30,10 +30,16 @@ class Runtime:
     device: torch.device
     dtype: torch.dtype
     workers: int
+    deterministic: bool = False
+
+    @property
+    def precision(self) -> str:
+        """The word `--precision` has for it."""
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
 
 
-def choose(device: str = "auto", precision: str = "auto", workers: int | None = None, deterministic: bool = False) -> Runtime:
-    """The runtime for these wishes; `workers` None means two feeding threads. A UsageError where a wish cannot be met."""
+def choose(device: str = "auto", precision: str = "auto", workers: int = 2, deterministic: bool = False) -> Runtime:
+    """The runtime for these wishes; a UsageError where one cannot be met."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -41,10 +47,11 @@ def choose(device: str = "auto", precision: str = "auto", workers: int | None = 
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"--device {device}: not available here; use cpu, or auto to let it be found") from error
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS has no deterministic form
     torch.use_deterministic_algorithms(deterministic)
     fast = has_bf16(chosen)
     dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
-    return Runtime(chosen, dtype, 2 if workers is None else workers)
+    return Runtime(chosen, dtype, workers, deterministic)
 
 
 def has_bf16(device: torch.device) -> bool:

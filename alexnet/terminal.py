@@ -35,19 +35,20 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    grid = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(columns):
         grid.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(_cell(value) for value in row))
+        grid.add_row(*(Text(_cell(value)) for value in row))
     Console().print(grid)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value).replace("[", "\\[")
+    return "-" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def duration(seconds: float) -> str:

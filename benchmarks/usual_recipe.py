@@ -1,8 +1,9 @@
 """What people usually do: torchvision's net and recipe on the pictures themselves, for a given time; to be quoted beside ours.
 
 The net is the one torchvision calls AlexNet (64-192-384-256-256, no norm, dropout before fc6 and fc7), built here from its
-published shape; the recipe its reference: random resized crop to 224, mirror, mean and deviation of ImageNet, SGD at .01, momentum .9,
-decay 1e-4, float32, batches of 32, files decoded by Pillow for every view. Scored on the centre 224 of the short side at 256.
+published shape; the recipe its reference: random resized crop to 224, mirror, mean and deviation of ImageNet, SGD at .01,
+momentum .9, decay 1e-4, float32, batches of 32, files decoded by Pillow for every view. Scored on the centre 224 of the short
+side at 256.
 Train and test pictures are those of `alexnet prepare SOURCE STORE --val-fraction 0 --test-fraction 0.2`.
 
     python benchmarks/usual_recipe.py DATA/caltech101.tar --minutes 5
@@ -53,7 +54,7 @@ def random_resized_crop(image: Image.Image, draw: np.random.Generator) -> Image.
         ratio = math.exp(draw.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if w <= width and h <= height:
-            left, top = draw.integers(0, width - w + 1), draw.integers(0, height - h + 1)
+            left, top = int(draw.integers(0, width - w + 1)), int(draw.integers(0, height - h + 1))
             return image.resize((224, 224), Image.Resampling.BILINEAR, box=(left, top, left + w, top + h))
     return centre(image)
 

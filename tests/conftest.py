@@ -16,12 +16,13 @@ from alexnet.data.store import Store, open_store
 from alexnet.randomness import below, key
 from alexnet.recipes.layers import Conv, Full, Layer
 from alexnet.recipes.recipe import Recipe, with_epochs
+from alexnet.recipes.schedules import Steps
 from alexnet.runtime import Runtime
 from alexnet.training.loop import Task
 
 CLASSES = ("across", "down", "falling", "rising", "squares", "plain", "dots")
 SLOPES = {"across": (0, 1), "down": (1, 0), "falling": (1, 1), "rising": (1, -1)}
-SIDE = 72
+INPUT, SIDE = 99, 104  # pixels seen, pixels of a record
 
 
 def stripes(label: str, number: int) -> np.ndarray:
@@ -48,7 +49,7 @@ def write_pictures(folder: Path, per_class: int = 12) -> Path:
 
 
 def make_store(pictures: Path, path: Path) -> Store:
-    """A store of 72-pixel raw records with train, val and test."""
+    """A store of 104-pixel raw records with train, val and test."""
     with open_source(str(pictures)) as source:
         policy = Policy(size=SIDE, encoding="raw")
         prepare(source, path, policy, Fractions(0.2, 0.2), on_bad="fail", workers=1, progress=lambda done, of: None)
@@ -75,11 +76,16 @@ def shrunk_layer(layer: Layer) -> Layer:
 
 
 def tiny(recipe: Recipe, epochs: int = 2, batch: int = 8) -> Recipe:
-    """A recipe with an eighth of the maps, 64 hidden units, and an input that makes 1 x 1 of the last pool."""
+    """A recipe with an eighth of the maps, 64 hidden units, a 99-pixel input (2 x 2 of the last pool), views that grow to it."""
     layers = tuple(shrunk_layer(layer) for layer in recipe.network.layers)
-    side = 64 if recipe.network.round_conv == "up" else 67
-    shrunk = replace(recipe, network=replace(recipe.network, layers=layers, input=(3, side, side)))
-    return with_epochs(replace(shrunk, training=replace(shrunk.training, batch=batch)), epochs)
+    views, sizes = recipe.views, recipe.views.sizes
+    if sizes is not None:
+        views = replace(
+            views, sizes=Steps(tuple((start, side) for (start, _), side in zip(sizes.points, (67.0, 83.0, 99.0), strict=True)))
+        )
+    network = replace(recipe.network, layers=layers, input=(3, INPUT, INPUT))
+    training = replace(recipe.training, batch=batch)
+    return with_epochs(replace(recipe, network=network, views=views, training=training), epochs)
 
 
 CPU = Runtime(torch.device("cpu"), torch.float32, workers=1)

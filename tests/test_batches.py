@@ -46,7 +46,7 @@ def test_a_crop_is_cut_where_its_draws_say(store: Store) -> None:
     for crop, picture, (top, left), mirror in zip(
         batch.crops, batch.pictures, batch.draws.offsets, batch.draws.mirror, strict=True
     ):
-        cut = store.splits["train"].pixels(int(picture))[top : top + 67, left : left + 67]
+        cut = store.splits["train"].pixels(int(picture))[top : top + 99, left : left + 99]
         assert np.array_equal(crop, cut[:, ::-1] if mirror else cut)
 
 

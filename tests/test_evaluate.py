@@ -30,6 +30,10 @@ def test_ties_share_the_places_left() -> None:
     assert scores(torch.full((1, 2), 0.5), torch.tensor([0])).top1_error == pytest.approx(50)
 
 
+def test_what_is_not_a_number_is_wrong() -> None:
+    assert scores(torch.full((2, 9), torch.nan), torch.tensor([0, 1])).top1_error == 100
+
+
 def test_with_few_classes_the_first_five_say_nothing() -> None:
     assert scores(torch.full((1, 5), 0.2), torch.tensor([0])).top5_error is None
 

@@ -38,6 +38,7 @@ def imports(path: Path) -> set[tuple[str, ...]]:
     """The package's own modules that a module imports, as parts below the package."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), "imports name the whole path"
         if isinstance(node, ast.Import):
             found |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -64,8 +64,8 @@ def test_groups_must_divide() -> None:
 def test_original_equals_torch_layer_by_layer() -> None:
     """The walk along the description against the same net written out with torch's own functions, in float64."""
     recipe = tiny(ORIGINAL)
-    net = start(AlexNet(recipe.network, 7), seed=3).double().eval()
-    x = torch.randn(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 60
+    net = start(AlexNet(replace(recipe.network, input=(3, 97, 97)), 7), seed=3).double().eval()
+    x = torch.randn(2, 3, 97, 97, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 60
     p = dict(net.named_parameters())
 
     def conv(name: str, h: torch.Tensor, **how: int) -> torch.Tensor:
@@ -77,7 +77,7 @@ def test_original_equals_torch_layer_by_layer() -> None:
     def over_space(h: torch.Tensor) -> torch.Tensor:
         return h * (1 + 1e-3 * F.avg_pool2d(h**2, 5, 1, 2)) ** -0.75
 
-    h = conv("conv1", F.pad(x, (0, 3, 0, 3)), stride=4)
+    h = conv("conv1", F.pad(x, (0, 2, 0, 2)), stride=4)
     h = F.relu(F.max_pool2d(halves(h), 3, 2))
     h = F.max_pool2d(over_space(halves(F.relu(conv("conv2", h, padding=2, groups=2)))), 3, 2)
     h = F.relu(conv("conv3", h, padding=1))

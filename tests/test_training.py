@@ -160,7 +160,7 @@ def test_a_run_is_found_again_by_its_directory(store: Store, tmp_path: Path) -> 
         loop.resumed(tmp_path, workers=1)
     shutil.copytree(tmp_path / "run", tmp_path / "other")
     (tmp_path / "other" / "recipe.json").write_text("{")
-    with pytest.raises(AlexNetError, match="damaged"):
+    with pytest.raises(AlexNetError, match="cannot be used here"):
         loop.resumed(tmp_path / "other", workers=1)
 
 
@@ -173,3 +173,51 @@ def test_bf16_follows_float32(store: Store, tmp_path: Path) -> None:
         runs[dtype] = losses(tmp_path / str(dtype))
     for (_, exact), (_, rounded) in zip(runs[torch.float32], runs[torch.bfloat16], strict=True):
         assert rounded == pytest.approx(exact, rel=0.05)
+
+
+def test_an_epoch_of_one_batch_is_an_epoch(store: Store, tmp_path: Path) -> None:
+    recipe = tiny(MODERN, epochs=2, batch=500)
+    summary, *_ = train(store, recipe, tmp_path / "run")
+    assert summary["steps"] == 2
+
+
+def test_a_finished_run_resumed_says_the_same_again(store: Store, tmp_path: Path) -> None:
+    first, *_ = train(store, RECIPES[0], tmp_path / "run")
+    again, *records = train(store, RECIPES[0], tmp_path / "run")
+    assert again == first and not records
+
+
+def test_without_a_val_split_the_last_model_is_kept(store: Store, tmp_path: Path) -> None:
+    without = replace(store, splits={"train": store.splits["train"]})
+    summary, *_ = train(without, RECIPES[1], tmp_path / "run")
+    assert summary["top1_error"] is None and read_model(tmp_path / "run" / "model.safetensors").made["epoch"] == 2
+
+
+def test_lost_records_do_not_hinder_a_resumption(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(loop.Stopped):
+        train(store, RECIPES[0], tmp_path / "run", after(3))
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    train(store, RECIPES[0], tmp_path / "run")
+    assert [step for step, _ in losses(tmp_path / "run")][0] == 4
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_begun_anew(store: Store, tmp_path: Path) -> None:
+    train(store, RECIPES[0], tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(AlexNetError, match="no checkpoint is whole"):
+        train(store, RECIPES[0], tmp_path / "run")
+
+
+def test_views_grow_with_the_epochs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    forward = AlexNet.forward
+
+    def watched(self: AlexNet, batch: torch.Tensor, keys: torch.Tensor | None = None) -> torch.Tensor:
+        if self.training:
+            seen.append(batch.shape[-1])
+        return forward(self, batch, keys)
+
+    monkeypatch.setattr(AlexNet, "forward", watched)
+    train(store, tiny(MODERN, epochs=4, batch=16), tmp_path / "run")
+    assert seen == sorted(seen) and len(set(seen)) == 3 and seen[-1] == 99

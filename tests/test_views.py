@@ -100,6 +100,6 @@ def test_thirty_two_in_a_row_share_a_crop_in_the_original() -> None:
 
 
 def test_a_view_larger_than_the_pictures_is_refused(store: Store) -> None:
-    with pytest.raises(AlexNetError, match="prepare larger ones"):
+    with pytest.raises(AlexNetError, match="prepare others with --size"):
         view_of(store, PAPER)
     assert view_of(store, tiny(MODERN)).margin == 5

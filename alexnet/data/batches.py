@@ -7,6 +7,7 @@ Batches carry bytes; the arithmetic of views is done where the network is.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Stream:
     @property
     def batches_per_epoch(self) -> int:
         """Batches in an epoch; the last may be smaller."""
-        return -(-len(self.split) // self.training.batch)
+        return self.training.batches(len(self.split))
 
     def order(self, epoch: int) -> np.ndarray:
         """The order of pictures in an epoch."""
@@ -77,18 +78,11 @@ class Stream:
         for epoch in range(position.epoch, self.training.epochs):
             order = self.order(epoch)
             for number in range(first, self.batches_per_epoch):
-                yield _Job(self, Position(epoch, number), order)
+                yield partial(self._placed, Position(epoch, number), order)
             first = 0
 
-
-@dataclass(frozen=True)
-class _Job:
-    stream: Stream
-    position: Position
-    order: np.ndarray
-
-    def __call__(self) -> tuple[Position, Batch]:
-        return self.position, self.stream.batch(self.position, self.order)
+    def _placed(self, position: Position, order: np.ndarray) -> tuple[Position, Batch]:
+        return position, self.batch(position, order)
 
 
 def in_order(split: Split, size: int, workers: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

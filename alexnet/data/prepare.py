@@ -93,8 +93,7 @@ def prepare(
         raise UsageError(f"on_bad is {on_bad!r}, expected fail or skip")
     if workers < 1:
         raise UsageError(f"workers is {workers}, expected 1 or more")
-    if path.exists():
-        raise AlexNetError(f"{path}: already exists, expected a new name: remove it or choose another")
+    must_be_free(path)
     plan = _plan(source, policy, fractions)
     try:
         with _unfinished(path, plan.digest) as aside:
@@ -108,6 +107,12 @@ def prepare(
             f"{what}: make room and run again, which goes on where it stopped, or choose another place"
         ) from reason
     return replace(summary, seconds=time.monotonic() - started)
+
+
+def must_be_free(path: Path) -> None:
+    """AlexNetError where a store would overwrite something."""
+    if path.exists():
+        raise AlexNetError(f"{path}: already exists, expected a new name: remove it or choose another")
 
 
 def _plan(source: Source, policy: Policy, fractions: Fractions) -> Plan:

@@ -179,6 +179,11 @@ def _sift(listing: Listing) -> tuple[list[Entry], list[tuple[str, str]]]:
     return files, ignored
 
 
+def looks_like_a_picture(name: str) -> bool:
+    """Whether a file of that name, below the folder that was given, would be taken for a picture."""
+    return not (_unwanted(name) or _unknown_suffix(name))
+
+
 def _unwanted(name: str) -> str | None:
     """Why a file or folder is no part of the set, if its name says so."""
     parts = name.strip("/").split("/")

@@ -69,10 +69,13 @@ class View:
 
     def __post_init__(self) -> None:
         channels, height, width = self.input
-        if channels != self.policy.channels or max(height, width) > self.policy.size:
+        if height != width:
+            raise AlexNetError(f"the network sees {height} x {width}; views are squares: set network.input={channels},SIDE,SIDE")
+        found = f"{self.policy.channels} x {self.policy.size} x {self.policy.size}"
+        if channels != self.policy.channels or height > self.policy.size:
             raise AlexNetError(
-                f"the network sees {channels} x {height} x {width}, the pictures are {self.policy.channels} x {self.policy.size} "
-                f"x {self.policy.size}; prepare larger ones with --size, or set network.input={channels},SIDE,SIDE to fit"
+                f"the network sees {channels} x {height} x {width}, the pictures are {found}; "
+                f"prepare others with --size or --grey, or --set network.input={self.policy.channels},SIDE,SIDE"
             )
 
     def __call__(self, *pictures: str | Path | bytes) -> Tensor:

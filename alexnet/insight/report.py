@@ -82,30 +82,39 @@ class Seen:
         return scores(torch.from_numpy(self.probability), torch.from_numpy(self.split.labels))
 
 
-def write_report(run: Path, split: str | None, views: int | None, runtime: Runtime, progress: Callable[[int, int], None]) -> Path:
-    """Write RUN/report.html and return its path; `progress` is told (done, all) pictures.
+def write_report(
+    run: Path,
+    split: str | None,
+    views: int | None,
+    runtime: Runtime,
+    progress: Callable[[int, int], None],
+    store: Path | None = None,
+) -> tuple[Path, Scores]:
+    """Write RUN/report.html; its path and the scores it tells. `progress` is told (done, all) pictures.
 
     `split` None: test where the store has one with pictures in it, else val. `views`: 1, 10, or None for the model's own.
     AlexNetError where the run, its model or its store is not there or damaged, UsageError for other views.
     """
-    left = read_run(run)
+    left = read_run(run, store)
     seen = look(left, split, views, runtime, progress)
     path = run / REPORT
     write_bytes(path, page(left, seen))
-    return path
+    return path, seen.scores
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, moved: Path | None = None) -> Run:
     """Everything a run's directory holds that a report needs, checked; AlexNetError."""
     try:
         about = json.loads((folder / "recipe.json").read_bytes())
         lines = (folder / "metrics.jsonl").read_text("utf-8").split("\n")[:-1]  # the last may still be under way
         records = tuple(json.loads(line) for line in lines)
-        path = Path(about["store"])
+        path = moved or Path(about["store"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AlexNetError(f"{folder}: not a run's directory ({error}); expected one that `alexnet train` has made") from error
     if not path.is_dir():
-        raise AlexNetError(f"{folder}: its store {path} is not there; put it back to its place, the report needs the pictures")
+        raise AlexNetError(
+            f"{folder}: its store {path} is not there, and the report needs the pictures; say where it is with --store"
+        )
     model, store = read_model(folder / MODEL), open_store(path)
     must_fit(model.view, store)
     return Run(folder, about, records, model, store)
@@ -119,8 +128,7 @@ def look(run: Run, split: str | None, views: int | None, runtime: Runtime, progr
     chosen = scored_split(run.store, split)
     network = run.model.network.to(runtime.device, runtime.dtype)
     parts = [part for part, _ in predictions([(network, run.model.view)], chosen, views, runtime, progress)]
-    precision = "bf16" if runtime.dtype == torch.bfloat16 else "fp32"
-    return Seen(chosen, views, precision, torch.cat(parts).numpy())
+    return Seen(chosen, views, runtime.precision, torch.cat(parts).numpy())
 
 
 def page(run: Run, seen: Seen) -> bytes:
@@ -460,7 +468,6 @@ def _commands(run: Run, seen: Seen) -> Html:
     lines = [
         f"alexnet evaluate {MODEL} {store} --split {seen.split.name} --views {seen.views}",
         f"alexnet predict {MODEL} PICTURE",
-        f"alexnet serve {MODEL}",
     ]
     note = joined(["From the folder of this page, with the model in ", element("code", MODEL), "."])
     return _section("Use it", note, element("pre", "\n".join(lines)))

@@ -1,4 +1,4 @@
-"""What a network costs, from its description alone: parameters, neurons, multiply-adds, memory.
+"""What a network costs, from its description alone: parameters and their memory in float32, neurons, multiply-adds.
 
 `multiply_adds` are those of one picture's forward pass. `seed_operations` counts as the popular hand calculation does: kernel
 elements plus one for the bias, per output; it is kept beside the true count because readers meet both.
@@ -33,7 +33,8 @@ def costs(network: Network, classes: int) -> tuple[Cost, ...]:
 def totals(layers: tuple[Cost, ...]) -> dict[str, int]:
     """The sums over all layers."""
     counted = ("parameters", "neurons", "multiply_adds", "seed_operations")
-    return {name: sum(getattr(cost, name) for cost in layers) for name in counted}
+    sums = {name: sum(getattr(cost, name) for cost in layers) for name in counted}
+    return sums | {"parameter_bytes": 4 * sums["parameters"]}
 
 
 def _cost(step: Planned) -> Cost:

@@ -58,7 +58,7 @@ class AlexNet(nn.Module):
             name = getattr(step.layer, "name", "")
             if name or current in ("fc6", "fc7"):  # a hidden full layer's station lies behind its relu and dropout
                 current = name or current
-                found[current] = x.clone()
+                found[current] = x
         found["prob"] = x.float().softmax(1)
         return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from alexnet.errors import UsageError
-from alexnet.recipes.layers import CLASSES, Conv, Full, Layer, Pool, Rounding, Shape
+from alexnet.recipes.layers import CLASSES, Conv, Full, Layer, Norm, Pool, Rounding, Shape
 from alexnet.recipes.recipe import Network
 
 
@@ -68,6 +68,8 @@ def _step(layer: Layer, shape: Shape, network: Network, classes: int) -> Planned
         return Planned(layer, shape, (channels, sides[0], sides[1]))
     if isinstance(layer, Full):
         return Planned(layer, shape, (classes if layer.units == CLASSES else layer.units, 1, 1))
+    if isinstance(layer, Norm) and layer.within == "tower" and channels % network.towers:
+        raise UsageError(f"{layer.name}: {channels} maps cannot be shared by {network.towers} towers")
     return Planned(layer, shape, shape)
 
 

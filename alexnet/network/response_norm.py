@@ -20,8 +20,7 @@ CHUNK = 2**20  # elements at a time on a CPU: few enough to stay in cache, enoug
 def norm_across_maps(x: Tensor, n: int, k: float, alpha: float, beta: float, towers: int = 1) -> Tensor:
     """x (N, C, H, W) normalised over n maps centred on each, within each of `towers` equal parts of C. Any float dtype."""
     maps = x.shape[1]
-    same_tower = torch.block_diag(*[torch.ones(maps // towers, maps // towers)] * towers).to(x)
-    band = _band(maps, n, x) * same_tower
+    band = _band(maps, n, x, towers)
 
     def window_sum(part: Tensor) -> Tensor:
         rows = part.permute(0, 2, 3, 1)  # (n, H, W, C): a matrix product of its rows with the band
@@ -43,10 +42,11 @@ def norm_over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> T
     return _Norm.apply(x, window_sum, k, alpha, beta)
 
 
-def _band(count: int, n: int, like: Tensor) -> Tensor:
-    """count x count ones where two places are at most n // 2 apart."""
+def _band(count: int, n: int, like: Tensor, parts: int = 1) -> Tensor:
+    """count x count ones where two places are at most n // 2 apart and in the same of `parts` equal parts; n is odd."""
     place = torch.arange(count, device=like.device)
-    return ((place[:, None] - place).abs() <= n // 2).to(like.dtype)
+    part = place // (count // parts)
+    return (((place[:, None] - place).abs() <= n // 2) & (part[:, None] == part)).to(like.dtype)
 
 
 class _Norm(torch.autograd.Function):

@@ -7,6 +7,8 @@ What a layer computes is in `network/alexnet.py`, which sizes result in `network
 from dataclasses import dataclass
 from typing import Literal
 
+from alexnet.errors import must_be
+
 Shape = tuple[int, int, int]  # channels, height, width
 Rounding = Literal["up", "down"]
 
@@ -26,6 +28,10 @@ class Conv:
     groups: int = 1
     std: float | str = 0.01
     bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        least = min(self.maps, self.size, self.stride, self.groups, self.pad + 1)
+        must_be(least >= 1, f"{self.name}: maps, size, stride and groups must be 1 or more, pad 0 or more")
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class Norm:
     beta: float = 0.75
     within: Literal["tower", "layer"] = "layer"
 
+    def __post_init__(self) -> None:
+        must_be(self.n % 2 == 1, f"{self.name}: n={self.n}; a window centred on each map needs an odd n")
+
 
 @dataclass(frozen=True)
 class SpatialNorm:
@@ -63,6 +72,9 @@ class SpatialNorm:
     alpha: float = 1e-3 / 25
     beta: float = 0.75
 
+    def __post_init__(self) -> None:
+        must_be(self.n % 2 == 1, f"{self.name}: n={self.n}; a window centred on each pixel needs an odd n")
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -71,6 +83,9 @@ class Pool:
     name: str
     size: int = 3
     stride: int = 2
+
+    def __post_init__(self) -> None:
+        must_be(min(self.size, self.stride) >= 1, f"{self.name}: size and stride must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,9 @@ class Dropout:
 
     p: float = 0.5
     rescale: Literal["test", "train"] = "test"
+
+    def __post_init__(self) -> None:
+        must_be(0 <= self.p < 1, f"dropout p={self.p}: expected 0 or more and less than 1")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ ORIGINAL = Recipe(
         decay=5e-4,
         decay_biases=False,
         apart=(
-            Apart(".bias", Steps(((0, 0.02), (51, 0.002)))),  # twice the weights', cut once; when is not recorded: assumed at 51
+            # twice the weights', cut once; when is not recorded: assumed at 51, for conv1 too, whose weights alone are frozen
+            Apart(".bias", Steps(((0, 0.02), (51, 0.002)))),
             Apart("conv1.weight", Steps(((0, 0.01), (23, 0.001), (51, 1e-4), (68, 1e-5), (72, 0.0)))),  # frozen at the end
         ),
         reshuffle=False,  # batch files shuffled once, read in the same order every epoch
@@ -69,13 +70,13 @@ MODERN = Recipe(
     views=Views(
         mean="colour",
         scale=1 / 64,  # grey levels to about unit deviation, which the Kaiming start expects
-        sizes=Steps(((0, 131.0), (11, 163.0), (15, 227.0))),  # sides that make 3 x 3, 4 x 4 and 6 x 6 of pool3
+        sizes=Steps(((0, 131.0), (14.4, 163.0), (16.4, 227.0))),  # sides that make 3 x 3, 4 x 4 and 6 x 6 of pool3
         test=10,
     ),
     training=Training(
         epochs=18,
         batch=64,
-        rate=Line(((0, 0.003), (1, 0.03), (18, 0.0))),
+        rate=Line(((0, 0.0015), (1, 0.015), (18, 0.0))),
         momentum=0.9,
         decay=5e-4,
         smoothing=0.1,
@@ -83,7 +84,6 @@ MODERN = Recipe(
 )
 
 RECIPES = (ORIGINAL, PAPER, MODERN)
-DEFAULT = MODERN.name
 
 
 def named(name: str) -> Recipe:

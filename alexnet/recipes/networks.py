@@ -92,12 +92,12 @@ MODERN_NETWORK = Network(
         Pool("pool3", 3, stride=2),  # 256 x 6 x 6
         Relu(),
         Fit(),  # 256 x 6 x 6, also while the views are still small
-        Full("fc6", 4096, std=KAIMING),
+        Full("fc6", 4096, std=0.01),  # the full layers keep the start of 2012
         Relu(),
-        Dropout(0.5, rescale="train"),
-        Full("fc7", 4096, std=KAIMING),
+        Dropout(0.2, rescale="train"),
+        Full("fc7", 4096, std=0.01),
         Relu(),
-        Dropout(0.5, rescale="train"),
+        Dropout(0.2, rescale="train"),
         Full("fc8", CLASSES, std=0.01),
     ),
 )

@@ -1,13 +1,13 @@
 """A recipe is three values: the network, what it sees (views), and how it learns (training).
 
 They are kept apart, as the 2012 program kept its layer files from its parameter files, because they change for different
-reasons. `configure` adapts a recipe to a store and to the command line; it never guesses: what does not fit is an error.
+reasons. `with_epochs` and `with_rate` change a recipe's length and rate as a whole; `settings.override` changes anything else.
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from alexnet.errors import UsageError
+from alexnet.errors import must_be
 from alexnet.recipes.layers import Layer, Rounding, Shape
 from alexnet.recipes.schedules import Plateau, Schedule, Steps
 
@@ -21,6 +21,9 @@ class Network:
     towers: int = 1
     round_conv: Rounding = "down"
     round_pool: Rounding = "down"
+
+    def __post_init__(self) -> None:
+        must_be(min(*self.input, self.towers) >= 1, f"input={self.input}, towers={self.towers}: expected 1 or more of each")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,13 @@ class Training:
     smoothing: float = 0.0
     reshuffle: bool = True
 
+    def __post_init__(self) -> None:
+        must_be(self.epochs >= 1 and self.batch >= 1, f"epochs={self.epochs}, batch={self.batch}: expected 1 or more of each")
+
+    def batches(self, pictures: int) -> int:
+        """Batches in an epoch of so many pictures; the last may be smaller."""
+        return -(-pictures // self.batch)
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -87,8 +97,7 @@ class Recipe:
 
 def with_rate(recipe: Recipe, rate: float) -> Recipe:
     """The recipe with its largest rate set to this, all its schedules in proportion."""
-    if not 0 < rate < float("inf"):
-        raise UsageError(f"lr={rate}: expected a positive number, for instance 0.01")
+    must_be(0 < rate < float("inf"), f"lr={rate}: expected a positive number, for instance 0.01")
     training = recipe.training
     factor = rate / training.rate.largest
     apart = tuple(replace(apart, rate=apart.rate.scaled(factor)) for apart in training.apart)
@@ -97,8 +106,7 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
 
 def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     """The recipe over another number of epochs, every schedule stretched alike."""
-    if epochs < 1:
-        raise UsageError(f"epochs={epochs}: a run needs at least 1; give a positive whole number")
+    must_be(epochs >= 1, f"epochs={epochs}: expected 1 or more")
     factor = epochs / recipe.training.epochs
     views, training = recipe.views, recipe.training
     return replace(

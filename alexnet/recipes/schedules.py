@@ -9,6 +9,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import Self
 
+from alexnet.errors import must_be
+
 Points = tuple[tuple[float, float], ...]  # (epoch, value), epochs ascending, the first at 0
 
 
@@ -17,6 +19,11 @@ class Breakpoints:
     """Values at epochs; how it runs between them is the subclass's."""
 
     points: Points
+
+    def __post_init__(self) -> None:
+        starts = [start for start, _ in self.points]
+        right = bool(starts) and starts[0] == 0 and starts == sorted(set(starts))
+        must_be(right, f"breakpoints {self.points}: expected (epoch, value) pairs, the first at epoch 0, epochs ascending")
 
     @property
     def largest(self) -> float:

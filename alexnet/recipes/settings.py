@@ -20,7 +20,7 @@ KINDS = {
     kind.__name__: kind
     for kind in (
         *(layers.Conv, layers.Full, layers.Norm, layers.SpatialNorm, layers.Pool, layers.Relu, layers.Dropout, layers.Fit),
-        *(schedules.Steps, schedules.Line, schedules.Plateau, schedules.PlateauState),
+        *(schedules.Steps, schedules.Line, schedules.Plateau),
         *(recipe.Network, recipe.Views, recipe.Apart, recipe.Training, recipe.Recipe),
     )
 }
@@ -57,6 +57,8 @@ def override(value: recipe.Recipe, setting: str) -> recipe.Recipe:
     name, equals, text = setting.partition("=")
     if not equals:
         raise UsageError(f"--set {setting}: expected name=value, for instance training.batch=64")
+    if name.strip() == "training.epochs":
+        raise UsageError("--set training.epochs: use --epochs, which stretches the schedules with the run")
     return cast(recipe.Recipe, _set(value, name.strip().split("."), text.strip(), name.strip()))
 
 
@@ -72,7 +74,8 @@ def _set(value: Any, path: list[str], text: str, whole: str) -> Any:
     part_name = _names(value)[_find(path[0], _names(value), whole)]
     part = getattr(value, part_name)
     expected = get_type_hints(type(value))[part_name]
-    if len(path) > 1 or is_dataclass(part):
+    may_be_none = type(None) in get_args(expected)
+    if len(path) > 1 or (is_dataclass(part) and not may_be_none):
         return replace(cast(Any, value), **{part_name: _set(part, path[1:], text, whole)})
     return replace(cast(Any, value), **{part_name: _read(text, expected, whole)})
 

@@ -16,10 +16,10 @@ import numpy as np
 
 from alexnet.data.ahead import prefetched
 from alexnet.data.images import BadPicture
-from alexnet.data.sources import SUFFIXES
+from alexnet.data.sources import looks_like_a_picture
 from alexnet.durable import write_bytes
 from alexnet.errors import AlexNetError
-from alexnet.evaluate import VIEWS_AT_ONCE, Progress, Seer, probabilities
+from alexnet.evaluate import VIEWS_AT_ONCE, Seer, Tick, probabilities
 from alexnet.runtime import Runtime
 
 PLACES = 5
@@ -49,9 +49,12 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
     for text in paths:
         path = Path(text)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in SUFFIXES)
+            inside = _below(path)
+        elif path.exists():
+            inside = [path]
         else:
-            inside = [path] if path.exists() else [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
+            inside = [file for match in matches for file in (_below(match) if match.is_dir() else [match])]
         if not inside:
             raise AlexNetError(
                 f"{text}: {'no pictures in it' if path.is_dir() else 'no such file'}; expected files, folders or a pattern"
@@ -60,7 +63,13 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
     return found
 
 
-def predict_files(seer: Seer, files: Sequence[Path], views: int, runtime: Runtime, progress: Progress) -> Iterator[Answer]:
+def _below(folder: Path) -> list[Path]:
+    return sorted(
+        file for file in folder.rglob("*") if file.is_file() and looks_like_a_picture(file.relative_to(folder).as_posix())
+    )
+
+
+def predict_files(seer: Seer, files: Sequence[Path], views: int, runtime: Runtime, progress: Tick) -> Iterator[Answer]:
     """An answer for every file, in order."""
     size, done = max(1, VIEWS_AT_ONCE // views), 0
     groups = [files[first : first + size] for first in range(0, len(files), size)]
@@ -82,7 +91,7 @@ def write_csv(path: Path, answers: Sequence[Answer]) -> None:
     for answer in answers:
         cells = [cell for name, share in answer.top for cell in (name, f"{share:.6f}")]
         rows.writerow([answer.path, *cells, *[""] * (2 * places - len(cells)), answer.error or ""])
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _reader(seer: Seer, files: Sequence[Path]) -> Callable[[], list[np.ndarray | str]]:

@@ -26,16 +26,16 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: the next batch, batches done, the plateau, the best validation (top-1, top-5) error in percent,
-    seconds trained, the loss summed over the pictures of the epoch under way and of its second half, bytes of metrics.jsonl."""
+    """Where a run stands."""
 
-    position: Position = Position()
-    steps: int = 0
+    position: Position = Position()  # of the next batch
+    steps: int = 0  # batches done
+    pictures: int = 0  # seen in them
     plateau: PlateauState = PlateauState()
-    best: tuple[float, float | None] | None = None
-    seconds: float = 0.0
-    loss_sum: float = 0.0
-    late_sum: float = 0.0
+    best: tuple[float, float | None] | None = None  # validation top-1 and top-5 error of the best model, %
+    seconds: float = 0.0  # of training, evaluation left out
+    loss_sum: float = 0.0  # over the pictures of the epoch under way
+    late_sum: float = 0.0  # over those of its second half
     late_pictures: int = 0
     metrics_bytes: int = 0
 
@@ -66,6 +66,8 @@ def restore_newest(folder: Path, optimizer: Optimizer, run: str) -> tuple[Progre
             )
         optimizer.restore(_part(tensors, "weight:"), _part(tensors, "velocity:"))
         return _progress(about["progress"]), complaints
+    if complaints:
+        raise AlexNetError(f"no checkpoint is whole ({'; '.join(complaints)}); start anew in another directory")
     return Progress(), complaints
 
 

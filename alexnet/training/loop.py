@@ -27,8 +27,9 @@ from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import evaluate
 from alexnet.model import view_of, write_model
 from alexnet.network.alexnet import AlexNet, start
+from alexnet.network.geometry import plan
 from alexnet.recipes.recipe import Recipe
-from alexnet.recipes.schedules import Plateau
+from alexnet.recipes.schedules import Plateau, rate_at
 from alexnet.recipes.settings import from_json, to_json
 from alexnet.runtime import Runtime, choose, machine
 from alexnet.training import checkpoint
@@ -80,13 +81,12 @@ class Run:
     tell: Tell
     saved_at: float = 0.0  # seconds of training at the last checkpoint
 
-    def record(self, kind: str, **values: Any) -> Record:
+    def record(self, kind: str, **values: Any) -> None:
         """Keep a record in metrics.jsonl and hand it on."""
         record = {"kind": kind, **values}
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         self.tell(record)
-        return record
 
 
 def train(task: Task, folder: Path, tell: Tell, stop: Callable[[], int] = lambda: 0, save_every: float = 300.0) -> Record:
@@ -95,16 +95,20 @@ def train(task: Task, folder: Path, tell: Tell, stop: Callable[[], int] = lambda
     `stop` is asked after every batch; when it gives a signal's number the state is saved and Stopped raised. Checkpoints are
     `save_every` seconds of training apart, and at the end.
     """
+    check(task)
     with checkpoint.locked(folder):
         run = _begin(task, folder, tell)
         began = time.monotonic()
         for position, batch in run.stream.after(run.progress.position):
-            _learn(run, position, batch)
+            loss = _learn(run, position, batch)
             run.progress = replace(run.progress, seconds=run.progress.seconds + time.monotonic() - began)
+            if position.batch % max(1, run.stream.batches_per_epoch // RECORDS_PER_EPOCH) == 0:
+                _record_step(run, position, loss)
             if run.progress.position.batch == 0:
                 _close_epoch(run)
             if number := stop():
-                text = f"stopped after {run.progress.steps} steps, state saved; go on with: alexnet train --resume {_save(run)}"
+                _save(run)
+                text = f"stopped after {run.progress.steps} steps, state saved; go on with: alexnet train --resume {folder}"
                 raise Stopped(text, number)
             if run.progress.seconds - run.saved_at >= save_every:
                 _save(run)
@@ -114,7 +118,7 @@ def train(task: Task, folder: Path, tell: Tell, stop: Callable[[], int] = lambda
 
 def steps(task: Task) -> int:
     """Batches in the whole run."""
-    return task.recipe.training.epochs * -(-len(task.store.splits["train"]) // task.recipe.training.batch)
+    return task.recipe.training.epochs * task.recipe.training.batches(len(task.store.splits["train"]))
 
 
 def must_be_new(folder: Path) -> None:
@@ -123,29 +127,44 @@ def must_be_new(folder: Path) -> None:
         raise AlexNetError(f"{folder}: holds a run already; go on with --resume {folder}, or choose another --out")
 
 
-def resumed(folder: Path, workers: int) -> Task:
-    """The task of the run in a directory, as its recipe.json describes it."""
+def check(task: Task) -> None:
+    """An AlexNetError where the run could not even begin: nothing to learn from, nothing to decide by, views that do not fit."""
+    if not len(task.store.splits["train"]):
+        raise AlexNetError(f"{task.store.path}: its train split has no pictures; prepare it again with more")
+    if isinstance(task.recipe.training.rate, Plateau) and not _validation(task):
+        name = task.recipe.name
+        raise UsageError(f"recipe {name} cuts its rate by the validation error, and the store has no val split; prepare with one")
+    view_of(task.store, task.recipe)
+    plan(task.recipe.network, len(task.store.classes))
+
+
+def resumed(folder: Path, workers: int, moved: Path | None = None) -> Task:
+    """The task of the run in a directory, as its recipe.json describes it; `moved`: where its store is now, if elsewhere."""
     path = folder / "recipe.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        recipe, store = from_json(found["recipe"]), open_store(found["store"])
-    except FileNotFoundError as error:
+        recipe, seed, digest = from_json(found["recipe"]), found["seed"], found["store_digest"]
+        runtime = choose(found["device"], found["precision"], workers, found["deterministic"])
+        place = moved or Path(found["store"])
+    except OSError as error:
         raise AlexNetError(f"{folder}: no recipe.json in it, so no run to resume; start one with: alexnet train STORE") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise AlexNetError(f"{path}: damaged ({error}); start the run anew in another directory") from error
-    if store.digest != found["store_digest"]:
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise AlexNetError(f"{path}: cannot be used here ({error}); start the run anew in another directory") from error
+    if not place.exists():
+        raise AlexNetError(f"{place}: the run's store is not there; if it has moved: alexnet train STORE --resume {folder}")
+    store = open_store(place)
+    if store.digest != digest:
         raise AlexNetError(f"{store.path}: not the store this run began with; prepare that one again, or start a new run")
-    return Task(store, recipe, found["seed"], choose(found["device"], found["precision"], workers))
+    return Task(store, recipe, seed, runtime)
 
 
 def plan_lines(task: Task) -> list[str]:
     """What is about to happen, for people: sizes, precision, and the schedules as they will be."""
     training, views = task.recipe.training, task.recipe.views
     counts = ", ".join(f"{name} {len(split):,}" for name, split in task.store.splits.items())
-    precision = "bf16" if task.runtime.dtype == torch.bfloat16 else "float32"
     return [
         f"recipe {task.recipe.name}, {len(task.store.classes)} classes, {counts}; {training.epochs} epochs of "
-        f"{steps(task) // training.epochs} batches of {training.batch}; {task.runtime.device}, {precision}",
+        f"{steps(task) // training.epochs} batches of {training.batch}; {task.runtime.device}, {task.runtime.precision}",
         f"rate {training.rate}" + "".join(f"; {apart.suffix} {apart.rate}" for apart in training.apart),
     ] + ([f"side of the views {views.sizes}"] if views.sizes else [])
 
@@ -153,12 +172,8 @@ def plan_lines(task: Task) -> list[str]:
 def _begin(task: Task, folder: Path, tell: Tell) -> Run:
     """A run at its beginning, or where its newest good checkpoint left it."""
     recipe, runtime = task.recipe, task.runtime
-    if not len(task.store.splits["train"]):
-        raise AlexNetError(f"{task.store.path}: its train split has no pictures; prepare it again with more")
-    if isinstance(recipe.training.rate, Plateau) and not _validation(task):
-        raise UsageError(
-            f"recipe {recipe.name} cuts its rate by the validation error, and the store has no val split; prepare with one"
-        )
+    for half_written in folder.rglob("*.writing"):
+        half_written.unlink()
     view = view_of(task.store, recipe)
     network = start(AlexNet(recipe.network, len(task.store.classes)), task.seed).to(runtime.device)
     optimizer = Optimizer(network, recipe.training)
@@ -175,8 +190,8 @@ def _begin(task: Task, folder: Path, tell: Tell) -> Run:
     return run
 
 
-def _learn(run: Run, position: Position, batch: Batch) -> None:
-    """One batch: views, forward, backward, update; the run then stands behind it."""
+def _learn(run: Run, position: Position, batch: Batch) -> float:
+    """One batch: views, forward, backward, update; its loss. The run then stands behind it."""
     recipe, runtime = run.task.recipe, run.task.runtime
     epoch = position.epoch + position.batch / run.stream.batches_per_epoch
     now = rates(recipe.training, list(run.optimizer.parameters), epoch, run.progress.plateau)
@@ -191,15 +206,20 @@ def _learn(run: Run, position: Position, batch: Batch) -> None:
         pictures = ", ".join(map(str, batch.pictures[:4]))
         raise AlexNetError(
             f"the loss became {value} at step {run.progress.steps} (records {pictures}, ...); nothing was updated; "
-            f"start again with a lower rate (it was {now['fc8.weight']:g}) or --precision fp32"
+            f"start again with a lower rate (it was {max(now.values()):g}) or --precision fp32"
         )
     loss.backward()
     run.optimizer.update(now)
     run.progress = _advanced(run, position, value, len(batch.labels))
-    if position.batch % max(1, run.stream.batches_per_epoch // RECORDS_PER_EPOCH) == 0:
-        done = run.progress.steps * recipe.training.batch
-        speed = done / run.progress.seconds if run.progress.seconds else None
-        run.record("step", step=run.progress.steps, epoch=epoch, loss=value, rate=now["fc8.weight"], pictures_per_second=speed)
+    return value
+
+
+def _record_step(run: Run, position: Position, loss: float) -> None:
+    """Keep the loss of a step with the epoch it was made at, the rate, and the pictures per second of the run so far."""
+    epoch = position.epoch + position.batch / run.stream.batches_per_epoch
+    rate = rate_at(run.task.recipe.training.rate, epoch, run.progress.plateau)
+    speed = run.progress.pictures / run.progress.seconds
+    run.record("step", step=run.progress.steps, epoch=epoch, loss=loss, rate=rate, pictures_per_second=speed)
 
 
 def _side(recipe: Recipe, epoch: float) -> int:
@@ -211,12 +231,13 @@ def _side(recipe: Recipe, epoch: float) -> int:
 def _advanced(run: Run, position: Position, loss: float, pictures: int) -> Progress:
     """The progress after a batch; the sums start anew with each epoch."""
     last = position.batch + 1 == run.stream.batches_per_epoch
-    late = 2 * position.batch >= run.stream.batches_per_epoch
+    late = 2 * (position.batch + 1) > run.stream.batches_per_epoch
     old = replace(run.progress, loss_sum=0.0, late_sum=0.0, late_pictures=0) if position.batch == 0 else run.progress
     return replace(
         old,
         position=Position(position.epoch + 1) if last else Position(position.epoch, position.batch + 1),
         steps=old.steps + 1,
+        pictures=old.pictures + pictures,
         loss_sum=old.loss_sum + loss * pictures,
         late_sum=old.late_sum + late * loss * pictures,
         late_pictures=old.late_pictures + late * pictures,
@@ -231,6 +252,10 @@ def _close_epoch(run: Run) -> None:
     better = True
     if val is not None:
         scores = evaluate([(run.network.eval(), run.view)], val, 1, task.runtime)
+        if not math.isfinite(scores.loss):
+            raise AlexNetError(
+                f"the net's outputs are no numbers after epoch {progress.position.epoch}; start again with a lower rate"
+            )
         entry |= {f"val_{name}": value for name, value in scores}
         better = progress.best is None or scores.top1_error < progress.best[0]
         plateau = task.recipe.training.rate
@@ -250,26 +275,25 @@ def _finish(run: Run) -> Record:
     """Save the end state and sum the run up."""
     _save(run)
     progress, training = run.progress, run.task.recipe.training
-    pictures = progress.position.epoch * len(run.stream.split)
     top1, top5 = progress.best or (None, None)
     return {
         "epochs": training.epochs,
         "steps": progress.steps,
         "seconds": progress.seconds,
-        "pictures_per_second": pictures / max(progress.seconds, 1e-9),
+        "pictures_per_second": progress.pictures / max(progress.seconds, 1e-9),
         "model": str(run.folder / MODEL),
         "top1_error": top1,
         "top5_error": top5,
     }
 
 
-def _save(run: Run) -> Path:
-    """Write a checkpoint; returns the run's directory."""
+def _save(run: Run) -> None:
+    """Write a checkpoint, after the records that it counts on."""
     metrics = run.folder / METRICS
+    durable.sync(metrics)
     run.progress = replace(run.progress, metrics_bytes=metrics.stat().st_size)
     checkpoint.save(run.folder / "checkpoints", run.progress, run.optimizer, run.task.digest())
     run.saved_at = run.progress.seconds
-    return run.folder
 
 
 def _validation(task: Task) -> Split | None:
@@ -286,7 +310,8 @@ def _description(task: Task) -> Record:
         "store": str(task.store.path.resolve()),
         "store_digest": task.store.digest,
         "device": str(task.runtime.device),
-        "precision": "bf16" if task.runtime.dtype == torch.bfloat16 else "fp32",
+        "precision": task.runtime.precision,
+        "deterministic": task.runtime.deterministic,
         "machine": machine(),
     }
 
@@ -311,4 +336,4 @@ def _not_learning(task: Task, loss: float) -> str:
 def _truncate(metrics: Path, length: int) -> None:
     """Cut metrics.jsonl back to what it was at the checkpoint, so that no record stands in it twice."""
     with metrics.open("ab") as file:
-        file.truncate(length)
+        file.truncate(min(length, file.tell()))
