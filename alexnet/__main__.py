@@ -171,22 +171,22 @@ def train(
     from alexnet import runtime, terminal
     from alexnet.data.store import open_store
     from alexnet.recipes.named import named
-    from alexnet.training import loop
+    from alexnet.training import loop, tasks
 
     if resume is not None:
         refuse_given("recipe", "out", "epochs", "batch_size", "lr", "seed", "settings", "deterministic", "device", "precision")
-        task, folder = loop.resumed(resume, workers, store), resume
+        task, folder = tasks.resumed(resume, workers, store), resume
     elif store is not None:
         opened_store = open_store(store)
         shaped = configured(named(recipe), epochs, batch_size, lr, settings)
-        task = loop.Task(opened_store, shaped, seed, runtime.choose(device, precision, workers, deterministic))
+        task = tasks.Task(opened_store, shaped, seed, runtime.choose(device, precision, workers, deterministic))
         folder = out or Path("runs") / f"{store.name}-{shaped.name}"
-        loop.must_be_new(folder)
+        tasks.must_be_new(folder)
     else:
         raise UsageError("train: expected a STORE, made by `alexnet prepare`, or --resume RUN")
-    for line in loop.plan_lines(task):
+    for line in tasks.plan_lines(task):
         terminal.note(line)
-    with runtime.stop_requests() as stop, terminal.training_progress(loop.steps(task)) as tell:
+    with runtime.stop_requests() as stop, terminal.training_progress(task.steps) as tell:
         summary = loop.train(task, folder, tell, stop, save_every)
     if as_json:
         terminal.emit_json(summary)

@@ -22,7 +22,7 @@ from alexnet.network.accounting import costs, totals
 from alexnet.recipes.named import MODERN
 from alexnet.recipes.recipe import with_epochs
 from alexnet.runtime import Runtime
-from alexnet.training import loop
+from alexnet.training import loop, tasks
 
 EPOCHS = 10
 
@@ -30,11 +30,11 @@ EPOCHS = 10
 def run(out: Path, epochs: int | None, seed: int, chosen: Runtime) -> dict[str, Any]:
     """Do it all below `out`; the training's summary with the ten-view errors on val, and where the report is."""
     store = _prepared(out, seed)
-    task = loop.Task(store, with_epochs(MODERN, epochs or EPOCHS), seed, chosen)
+    task = tasks.Task(store, with_epochs(MODERN, epochs or EPOCHS), seed, chosen)
     terminal.note(f"training will take about {terminal.duration(_expected_seconds(task))} {_because(chosen)}")
-    for line in loop.plan_lines(task):
+    for line in tasks.plan_lines(task):
         terminal.note(line)
-    with runtime.stop_requests() as stop, terminal.training_progress(loop.steps(task)) as tell:
+    with runtime.stop_requests() as stop, terminal.training_progress(task.steps) as tell:
         summary = loop.train(task, out / f"run-{seed}", tell, stop)
     with terminal.progress("evaluating, for the report") as tick:
         report, scores = write_report(out / f"run-{seed}", "val", 10, chosen, tick)
@@ -63,7 +63,7 @@ def _prepared(out: Path, seed: int) -> Store:
     return open_store(store)
 
 
-def _expected_seconds(task: loop.Task) -> float:
+def _expected_seconds(task: tasks.Task) -> float:
     """Operations of the run over the rate of a matrix product timed now; a step reaches about a third of that rate."""
     side = 1024
     a = torch.ones(side, side, dtype=task.runtime.dtype, device=task.runtime.device)

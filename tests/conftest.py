@@ -18,7 +18,7 @@ from alexnet.recipes.layers import Conv, Full, Layer
 from alexnet.recipes.recipe import Recipe, with_epochs
 from alexnet.recipes.schedules import Steps
 from alexnet.runtime import Runtime
-from alexnet.training.loop import Task
+from alexnet.training.tasks import Task
 
 CLASSES = ("across", "down", "falling", "rising", "squares", "plain", "dots")
 SLOPES = {"across": (0, 1), "down": (1, 0), "falling": (1, 1), "rising": (1, -1)}

@@ -29,7 +29,8 @@ from alexnet.recipes.named import RECIPES
 from alexnet.recipes.recipe import Network, Recipe, Training, Views
 from alexnet.recipes.schedules import Line, Plateau, Steps
 from alexnet.runtime import Runtime
-from alexnet.training.loop import Task, train
+from alexnet.training.loop import train
+from alexnet.training.tasks import Task
 
 NASTY = "<img src=x onerror=alert(1)>"
 NAMES = (NASTY, "\"&amp;' $a$ %s {0}", "猫 " + "long " * 12)

@@ -18,7 +18,7 @@ from alexnet.network.alexnet import AlexNet, start
 from alexnet.recipes.named import MODERN, ORIGINAL, PAPER
 from alexnet.recipes.recipe import Recipe, with_epochs, with_rate
 from alexnet.recipes.schedules import PlateauState, Steps
-from alexnet.training import loop
+from alexnet.training import loop, tasks
 from alexnet.training.checkpoint import locked
 from alexnet.training.optimizer import Optimizer, rates
 from tests.conftest import tiny, tiny_task
@@ -152,16 +152,16 @@ def test_the_plateau_needs_a_val_split(store: Store, tmp_path: Path) -> None:
 
 def test_a_run_is_found_again_by_its_directory(store: Store, tmp_path: Path) -> None:
     train(store, RECIPES[0], tmp_path / "run")
-    task = loop.resumed(tmp_path / "run", workers=1)
+    task = tasks.resumed(tmp_path / "run", workers=1)
     assert task.recipe == RECIPES[0] and task.digest() == tiny_task(store, RECIPES[0]).digest()
     with pytest.raises(AlexNetError, match="holds a run already"):
-        loop.must_be_new(tmp_path / "run")
+        tasks.must_be_new(tmp_path / "run")
     with pytest.raises(AlexNetError, match="no run to resume"):
-        loop.resumed(tmp_path, workers=1)
+        tasks.resumed(tmp_path, workers=1)
     shutil.copytree(tmp_path / "run", tmp_path / "other")
     (tmp_path / "other" / "recipe.json").write_text("{")
     with pytest.raises(AlexNetError, match="cannot be used here"):
-        loop.resumed(tmp_path / "other", workers=1)
+        tasks.resumed(tmp_path / "other", workers=1)
 
 
 def test_bf16_follows_float32(store: Store, tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""What a run is: store, recipe, seed and the way of computing, as a value that can be written down, checked and found again.
+
+recipe.json in a run's directory holds it; its digest in every checkpoint says whether the two belong together. How a run
+goes is in `loop`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alexnet.data.store import Split, Store, open_store
+from alexnet.errors import AlexNetError, UsageError
+from alexnet.model import view_of
+from alexnet.network.geometry import plan
+from alexnet.recipes.recipe import Recipe
+from alexnet.recipes.schedules import Plateau
+from alexnet.recipes.settings import from_json, to_json
+from alexnet.runtime import Runtime, choose, machine
+
+DESCRIPTION = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run is: store, recipe, seed and the way of computing. Its hash tells whether a checkpoint belongs to it."""
+
+    store: Store
+    recipe: Recipe
+    seed: int
+    runtime: Runtime
+
+    def digest(self) -> str:
+        """Changes with whatever changes the weights that come out."""
+        parts = to_json(self.recipe), self.seed, self.store.digest, str(self.runtime.dtype)
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    @property
+    def train(self) -> Split:
+        """The pictures to learn from."""
+        return self.store.splits["train"]
+
+    @property
+    def val(self) -> Split | None:
+        """The pictures on which choices are made, if there are any."""
+        val = self.store.splits.get("val")
+        return val if val is not None and len(val) else None
+
+    @property
+    def steps(self) -> int:
+        """Batches in the whole run."""
+        return self.recipe.training.epochs * self.recipe.training.batches(len(self.train))
+
+    def side(self, epoch: float) -> int:
+        """Side of the square that is seen at an epoch, pixels; never more than the network's own input."""
+        own, sizes = self.recipe.network.input[1], self.recipe.views.sizes
+        return own if sizes is None else min(own, int(sizes.at(epoch)))
+
+    def blind_loss(self) -> float:
+        """The loss of a net that only knows how frequent each class is: ln(classes) when all are alike."""
+        counts = np.bincount(self.train.labels, minlength=len(self.store.classes))
+        smoothing = self.recipe.training.smoothing
+        target = (1 - smoothing) * counts / counts.sum() + smoothing / len(counts)  # what it would best answer to every picture
+        return float(-(target * np.log(np.maximum(target, 1e-30))).sum())
+
+    def description(self) -> dict[str, Any]:
+        """What recipe.json says: enough to resume, and to run it again elsewhere."""
+        return {
+            "recipe": to_json(self.recipe),
+            "seed": self.seed,
+            "store": str(self.store.path.resolve()),
+            "store_digest": self.store.digest,
+            "device": str(self.runtime.device),
+            "precision": self.runtime.precision,
+            "deterministic": self.runtime.deterministic,
+            "machine": machine(),
+        }
+
+
+def must_be_new(folder: Path) -> None:
+    """AlexNetError where another run has left its state."""
+    if (folder / DESCRIPTION).exists():
+        raise AlexNetError(f"{folder}: holds a run already; go on with --resume {folder}, or choose another --out")
+
+
+def check(task: Task) -> None:
+    """An AlexNetError where the run could not even begin: nothing to learn from, nothing to decide by, views that do not fit."""
+    if not len(task.train):
+        raise AlexNetError(f"{task.store.path}: its train split has no pictures; prepare it again with more")
+    if isinstance(task.recipe.training.rate, Plateau) and not task.val:
+        name = task.recipe.name
+        raise UsageError(f"recipe {name} cuts its rate by the validation error, and the store has no val split; prepare with one")
+    view_of(task.store, task.recipe)
+    plan(task.recipe.network, len(task.store.classes))
+
+
+def resumed(folder: Path, workers: int, moved: Path | None = None) -> Task:
+    """The task of the run in a directory, as its recipe.json describes it; `moved`: where its store is now, if elsewhere."""
+    path = folder / DESCRIPTION
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        recipe, seed, digest = from_json(found["recipe"]), found["seed"], found["store_digest"]
+        runtime = choose(found["device"], found["precision"], workers, found["deterministic"])
+        place = moved or Path(found["store"])
+    except OSError as error:
+        raise AlexNetError(f"{folder}: no recipe.json in it, so no run to resume; start one with: alexnet train STORE") from error
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise AlexNetError(f"{path}: cannot be used here ({error}); start the run anew in another directory") from error
+    if not place.exists():
+        raise AlexNetError(f"{place}: the run's store is not there; if it has moved: alexnet train STORE --resume {folder}")
+    store = open_store(place)
+    if store.digest != digest:
+        raise AlexNetError(f"{store.path}: not the store this run began with; prepare that one again, or start a new run")
+    return Task(store, recipe, seed, runtime)
+
+
+def plan_lines(task: Task) -> list[str]:
+    """What is about to happen, for people: sizes, precision, and the schedules as they will be."""
+    training, views = task.recipe.training, task.recipe.views
+    counts = ", ".join(f"{name} {len(split):,}" for name, split in task.store.splits.items())
+    return [
+        f"recipe {task.recipe.name}, {len(task.store.classes)} classes, {counts}; {training.epochs} epochs of "
+        f"{training.batches(len(task.train))} batches of {training.batch}; {task.runtime.device}, {task.runtime.precision}",
+        f"rate {training.rate}" + "".join(f"; {apart.suffix} {apart.rate}" for apart in training.apart),
+    ] + ([f"side of the views {views.sizes}"] if views.sizes else [])
