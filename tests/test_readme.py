@@ -30,8 +30,8 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_every_make_target_named_exists() -> None:
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for target in re.findall(r"make (\w+)\b", " ".join(re.findall(r"(?:^ {4}|`)make [^`\n]*", (ROOT / "README.md").read_text(), re.M))):
-        assert target in targets
+    named = re.findall(r"(?:^ {4}|`)make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {"demo", "test"} <= set(named) <= set(targets)
 
 
 def test_the_face_is_what_it_says() -> None:
