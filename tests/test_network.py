@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from alexnet import create
 from alexnet.errors import UsageError
 from alexnet.network.accounting import costs, totals
-from alexnet.network.alexnet import AlexNet, drop, start
+from alexnet.network.alexnet import AlexNet, adopt, drop, start
 from alexnet.network.geometry import plan
-from alexnet.recipes.layers import Conv, Dropout, Full
-from alexnet.recipes.named import MODERN, ORIGINAL, PAPER, RECIPES
+from alexnet.recipes.layers import Activation, Conv, Dropout, Full, Local, Pool
+from alexnet.recipes.named import MODERN, ORIGINAL, PAPER, RECIPES, named
 from alexnet.recipes.recipe import Network
 from tests.conftest import tiny
 
@@ -30,7 +30,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [ORIGINAL, PAPER, MODERN], ids=lambda recipe: recipe.name)
 def test_the_arithmetic_of_the_paper(recipe) -> None:  # type: ignore[no-untyped-def]
     found = {cost.name: cost for cost in costs(recipe.network, 1000) if cost.parameters}
     assert list(found) == list(LAYERS)
@@ -41,6 +41,103 @@ def test_the_arithmetic_of_the_paper(recipe) -> None:  # type: ignore[no-untyped
         assert found[name].seed_operations == (kernel + 1) * maps * places
     whole = totals(costs(recipe.network, 1000))
     assert (whole["parameters"], whole["neurons"], whole["multiply_adds"]) == (60_965_224, 659_272, 724_406_816)
+
+
+def conv(inputs: int, maps: int, size: int, groups: int = 1) -> int:
+    return (inputs // groups * size * size + 1) * maps
+
+
+def full(inputs: int, units: int, groups: int = 1) -> int:
+    return (inputs // groups + 1) * units
+
+
+TOP = full(9216, 4096) + full(4096, 4096) + full(4096, 1000)
+PAIRED = conv(3, 96, 11) + conv(96, 256, 5, 2) + conv(256, 384, 3) + conv(384, 384, 3, 2) + conv(384, 256, 3, 2)
+WHOLE = conv(3, 96, 11) + conv(96, 256, 5) + conv(256, 384, 3) + conv(384, 384, 3) + conv(384, 256, 3)
+EXPECTED = {  # name: (classes, sides of the maps behind each convolution and pool, parameters)
+    "no-norm": (1000, [55, 27, 27, 13, 13, 13, 13, 6], PAIRED + TOP),
+    "no-overlap": (1000, [55, 28, 26, 13, 13, 13, 11, 6], PAIRED + TOP),
+    "half": (
+        1000,
+        [55, 27, 27, 13, 13, 13, 13, 6],
+        conv(3, 48, 11) + conv(48, 128, 5) + conv(128, 192, 3) + conv(192, 192, 3) + conv(192, 256, 3) + TOP,
+    ),
+    "separate": (
+        1000,
+        [55, 27, 27, 13, 13, 13, 13, 6],
+        conv(3, 96, 11)
+        + conv(96, 320, 5, 2)
+        + conv(320, 384, 3, 2)
+        + conv(384, 384, 3, 2)
+        + conv(384, 256, 3, 2)
+        + full(9216, 8192, 2)
+        + full(8192, 4096, 2)
+        + full(4096, 1000),
+    ),
+    "six": (1000, [55, 27, 27, 13, 13, 13, 13, 6, 6], PAIRED + conv(256, 256, 3) + TOP),
+    "single": (1000, [55, 27, 27, 13, 13, 13, 13, 6], 62_378_344),
+    "single-prenorm": (1000, [55, 27, 27, 13, 13, 13, 13, 6], WHOLE + TOP),
+    "pool-norm": (1000, [55, 27, 27, 13, 13, 13, 13, 6], 60_965_224),
+    "caffe": (1000, [55, 27, 27, 13, 13, 13, 13, 6], 60_965_224),
+    "caffenet": (1000, [55, 27, 27, 13, 13, 13, 13, 6], 60_965_224),
+    "owt": (1000, [55, 27, 27, 13, 13, 13, 13, 6], 61_100_840),
+    "fashion": (
+        10,
+        [54, 26, 26, 12, 12, 12, 12, 5],
+        WHOLE - conv(3, 96, 11) + conv(1, 96, 11) + full(6400, 4096) + full(4096, 4096) + full(4096, 10),
+    ),
+    "cifar-18pct": (10, [32, 16, 16, 8, 8, 4], conv(3, 32, 5) + conv(32, 32, 5) + conv(32, 64, 5) + full(1024, 10)),
+    "cifar-11pct": (10, [24, 12, 12, 6, 6, 6], conv(3, 64, 5) + conv(64, 64, 5) + 36 * (577 * 64 + 577 * 32) + full(1152, 10)),
+    "figure1": (10, [32, 16, 16, 8, 8, 4], conv(3, 32, 5) + conv(32, 32, 5) + conv(32, 64, 5) + full(1024, 10)),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_arithmetic_of_the_other_nets(name: str) -> None:
+    classes, sides, parameters = EXPECTED[name]
+    found = costs(named(name).network, classes)
+    assert [cost.shape[1] for cost in found if cost.kind in ("conv", "pool", "local")] == sides
+    assert totals(found)["parameters"] == parameters
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in AlexNet(named(name).network, classes).parameters()) == parameters
+
+
+def test_every_recipe_of_the_design_is_there() -> None:
+    others = {"original", "original-2012", "paper", "modern", "figure1-tanh", "figure1-sigmoid"}
+    assert {recipe.name for recipe in RECIPES} == set(EXPECTED) | others
+
+
+@pytest.mark.parametrize("function", ["relu", "tanh", "sigmoid"])
+def test_an_activation_is_a_value(function) -> None:  # type: ignore[no-untyped-def]
+    net = AlexNet(Network((2, 3, 3), (Activation(function), Full("fc8", 0, std=1.0))), 18)
+    with torch.no_grad():
+        net.get_parameter("fc8.weight").copy_(torch.eye(18))
+        net.get_parameter("fc8.bias").zero_()
+    x = torch.randn(2, 2, 3, 3)
+    torch.testing.assert_close(net.eval()(x), getattr(torch, function)(x).flatten(1))
+
+
+def test_a_local_layer_with_the_same_kernel_everywhere_is_a_convolution() -> None:
+    local = start(AlexNet(Network((3, 5, 5), (Local("local3", 4, 3, pad=1, std=1.0),)), 2), seed=0).double()
+    weight = local.get_parameter("local3.weight")
+    with torch.no_grad():
+        weight.copy_(weight[:, 2:3, 2:3].expand_as(weight).clone())
+    x = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(local(x), F.conv2d(x, weight[:, 0, 0], padding=1))
+
+
+def test_full_groups_see_their_own_share() -> None:
+    grouped = start(AlexNet(Network((4, 2, 2), (Full("fc6", 6, groups=2, std=1.0, bias=1),)), 2), seed=0).double()
+    x, p = torch.randn(3, 4, 2, 2, dtype=torch.float64), dict(grouped.named_parameters())
+    halves = [h.flatten(1) @ w.T for h, w in zip(x.chunk(2, 1), p["fc6.weight"].chunk(2), strict=True)]
+    torch.testing.assert_close(grouped(x), torch.cat(halves, 1) + 1)
+
+
+def test_mean_pooling_rounding_up_divides_by_what_is_inside() -> None:
+    net = AlexNet(Network((1, 4, 4), (Pool("pool1", 3, stride=2, takes="mean"),), round_pool="up"), 2)
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    expected = [[x[0, 0, r : r + 3, c : c + 3].mean().item() for c in (0, 2)] for r in (0, 2)]
+    assert net(x)[0, 0].tolist() == expected
 
 
 def test_rounding_is_a_value() -> None:
@@ -134,3 +231,14 @@ def test_training_without_keys_draws_them() -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 3, 4, 4)
     assert not torch.equal(net(x), net(x))
+
+
+def test_layers_are_adopted_and_the_head_is_new() -> None:
+    shape = tiny(ORIGINAL).network
+    other, net = start(AlexNet(shape, 9), seed=1), start(AlexNet(shape, 7), seed=2)
+    head = net.get_parameter("fc8.weight").clone()
+    adopt(net, other)
+    assert torch.equal(net.get_parameter("conv1.weight"), other.get_parameter("conv1.weight"))
+    assert torch.equal(net.get_parameter("fc8.weight"), head)
+    with pytest.raises(UsageError, match="--init: conv1.weight is"):
+        adopt(net, start(AlexNet(tiny(named("half")).network, 7), seed=0))

@@ -80,7 +80,7 @@ def test_stretching_keeps_the_course(epochs: int, share: float) -> None:
 def test_a_rate_scales_all_schedules_alike() -> None:
     faster = with_rate(ORIGINAL, 0.02).training
     assert faster.rate.largest == pytest.approx(0.02)
-    assert faster.apart[0].rate.largest == pytest.approx(0.04)
+    assert faster.apart[0].rate is not None and faster.apart[0].rate.largest == pytest.approx(0.04)
 
 
 def test_the_plateau_cuts_three_times_and_no_more() -> None:

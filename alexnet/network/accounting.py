@@ -7,7 +7,7 @@ elements plus one for the bias, per output; it is kept beside the true count bec
 from dataclasses import dataclass
 from math import prod
 
-from alexnet.network.geometry import Planned, plan, weight_shape
+from alexnet.network.geometry import Planned, bias_shape, inputs_of_a_unit, plan, weight_shape
 from alexnet.recipes.layers import Shape, Weighted
 from alexnet.recipes.recipe import Network
 
@@ -41,14 +41,13 @@ def _cost(step: Planned) -> Cost:
     layer, kind = step.layer, type(step.layer).__name__.lower()
     if not isinstance(layer, Weighted):
         return Cost(getattr(layer, "name", kind), kind, step.gives, 0, 0, 0, 0)
-    outputs = prod(step.gives)
-    per_output = prod(weight_shape(step)[1:])
+    outputs, inputs = prod(step.gives), inputs_of_a_unit(step)
     return Cost(
         layer.name,
         kind,
         step.gives,
-        parameters=step.gives[0] * (per_output + 1),
+        parameters=prod(weight_shape(step)) + prod(bias_shape(step)),
         neurons=outputs,
-        multiply_adds=outputs * per_output,
-        seed_operations=outputs * (per_output + 1),
+        multiply_adds=outputs * inputs,
+        seed_operations=outputs * (inputs + 1),
     )

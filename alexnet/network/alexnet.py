@@ -6,28 +6,44 @@ grouped layers in torch's layout with the towers' halves in order. Dropout is co
 picture's key, layer, unit), so it does not depend on who computes it. It knows nothing of pictures, rates or files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from alexnet.network.geometry import Planned, plan, weight_shape
+from alexnet.errors import UsageError
+from alexnet.network.geometry import Planned, bias_shape, inputs_of_a_unit, plan, weight_shape
 from alexnet.network.response_norm import norm_across_maps, norm_over_space
 from alexnet.randomness import key
-from alexnet.recipes.layers import KAIMING, Conv, Dropout, Fit, Full, Norm, Pool, Relu, SpatialNorm, Weighted
+from alexnet.recipes.layers import (
+    KAIMING,
+    TORCH,
+    Activation,
+    Conv,
+    Dropout,
+    Fit,
+    Full,
+    Local,
+    Norm,
+    Pool,
+    SpatialNorm,
+    Weighted,
+)
 from alexnet.recipes.recipe import Network
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 class Weights(nn.Module):
     """The weight and bias of one layer, not yet filled."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], bias: tuple[int, ...]) -> None:
         super().__init__()
         layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format  # pictures arrive as rows of pixels
         self.weight = nn.Parameter(torch.empty(shape, memory_format=layout))
-        self.bias = nn.Parameter(torch.empty(shape[0]))
+        self.bias = nn.Parameter(torch.empty(bias))
 
 
 class AlexNet(nn.Module):
@@ -40,7 +56,7 @@ class AlexNet(nn.Module):
         self.planned = plan(description, classes)
         for step in self.planned:
             if isinstance(step.layer, Weighted):
-                self.add_module(step.layer.name, Weights(weight_shape(step)))
+                self.add_module(step.layer.name, Weights(weight_shape(step), bias_shape(step)))
 
     def forward(self, batch: Tensor, keys: Tensor | None = None) -> Tensor:
         """Logits (N, classes) of views (N, C, H, W). While training, `keys` (N,) int32 name the pictures' dropout draws."""
@@ -81,22 +97,42 @@ class AlexNet(nn.Module):
                 down, right = step.overhang
                 x = F.pad(x, (0, right, 0, down)) if right or down else x
                 return F.conv2d(x, weights.weight, weights.bias, conv.stride, conv.pad, groups=conv.groups)
-            case Full(name=name):
+            case Full(name=name) as full:
                 weights = self._weights(name)
-                return F.linear(x.flatten(1), weights.weight, weights.bias)
+                return grouped_linear(x.flatten(1), weights.weight, weights.bias, full.groups)
+            case Local(name=name) as local:
+                weights = self._weights(name)
+                return locally_connected(x, weights.weight, weights.bias, local.pad)
             case Norm() as norm:
                 towers = self.description.towers if norm.within == "tower" else 1
                 return norm_across_maps(x, norm.n, norm.k, norm.alpha, norm.beta, towers)
             case SpatialNorm() as norm:
                 return norm_over_space(x, norm.n, norm.k, norm.alpha, norm.beta)
-            case Pool() as pool:
+            case Pool(takes="max") as pool:
                 return F.max_pool2d(x, pool.size, pool.stride, ceil_mode=self.description.round_pool == "up")
-            case Relu():
-                return F.relu(x)
+            case Pool(takes="mean") as pool:  # of the part of a window that lies inside the maps, as in 2012
+                return F.avg_pool2d(x, pool.size, pool.stride, ceil_mode=self.description.round_pool == "up")
+            case Activation(function=function):
+                return ACTIVATIONS[function](x)
             case Fit():
                 return x if x.shape[1:] == step.gives else F.adaptive_avg_pool2d(x, step.gives[1:])
             case other:
                 raise TypeError(f"no computation for the layer {other}")
+
+
+def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tensor:
+    """x (N, inputs) through weight (units, inputs / groups): each share of the units sees its share of the inputs."""
+    if groups == 1:
+        return F.linear(x, weight, bias)
+    parts = torch.einsum("ngi,gui->ngu", x.unflatten(1, (groups, -1)), weight.unflatten(0, (groups, -1)))
+    return parts.flatten(1) + bias
+
+
+def locally_connected(x: Tensor, weight: Tensor, bias: Tensor, pad: int) -> Tensor:
+    """x (N, C, H, W) through weight (maps, rows, columns, C, k, k) and bias (maps, rows, columns)."""
+    _, rows, columns, _, size, _ = weight.shape
+    windows = F.unfold(x, size, padding=pad).unflatten(2, (rows, columns))  # (N, C k k, rows, columns)
+    return torch.einsum("nirc,mrci->nmrc", windows, weight.flatten(3)) + bias
 
 
 def keep_all(x: Tensor, dropout: Dropout) -> Tensor:
@@ -128,9 +164,34 @@ def start(network: AlexNet, seed: int) -> AlexNet:
         layer = step.layer
         if isinstance(layer, Weighted):
             weight, bias = network.get_parameter(f"{layer.name}.weight"), network.get_parameter(f"{layer.name}.bias")
-            inputs = weight[0].numel()
-            std = (2 / inputs) ** 0.5 if layer.std == KAIMING else float(layer.std)
+            inputs = inputs_of_a_unit(step)
             generator = torch.Generator().manual_seed(int(key(seed, "start", layer.name)[0] >> 1))
-            weight.copy_(torch.randn(weight.shape, generator=generator) * std)
-            bias.fill_(layer.bias)
+            if layer.std == TORCH:
+                for tensor in (weight, bias):
+                    tensor.copy_((torch.rand(tensor.shape, generator=generator) * 2 - 1) * inputs**-0.5)
+            else:
+                std = (2 / inputs) ** 0.5 if layer.std == KAIMING else layer.std
+                weight.copy_(torch.randn(weight.shape, generator=generator) * std)
+                bias.fill_(layer.bias)
     return network
+
+
+@torch.no_grad()
+def adopt(network: AlexNet, other: AlexNet) -> None:
+    """Take over another net's layers of the same names; a new head, and layers the other does not have, stay as they started.
+
+    UsageError where a layer other than the head has another shape, or none is shared.
+    """
+    theirs = dict(other.named_parameters())
+    head = [step.layer.name for step in network.planned if isinstance(step.layer, Weighted)][-1]
+    shared = [name for name, _ in network.named_parameters() if name in theirs]
+    if not shared:
+        raise UsageError(f"--init: the model shares no layer with this recipe; it has {', '.join(theirs)}")
+    for name in shared:
+        mine, found = network.get_parameter(name), theirs[name]
+        if mine.shape == found.shape:
+            mine.copy_(found)
+        elif not name.startswith(f"{head}."):
+            raise UsageError(
+                f"--init: {name} is {tuple(found.shape)} in the model, {tuple(mine.shape)} in this recipe; use the model's"
+            )

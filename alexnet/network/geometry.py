@@ -7,9 +7,10 @@ names the smallest one that fits, instead of a failure deep inside a layer.
 
 from dataclasses import dataclass, replace
 from itertools import count
+from math import prod
 
 from alexnet.errors import UsageError
-from alexnet.recipes.layers import CLASSES, Conv, Full, Layer, Norm, Pool, Rounding, Shape
+from alexnet.recipes.layers import CLASSES, Conv, Full, Layer, Local, Norm, Pool, Rounding, Shape
 from alexnet.recipes.recipe import Network
 
 
@@ -34,11 +35,27 @@ def plan(network: Network, classes: int) -> tuple[Planned, ...]:
 
 
 def weight_shape(step: Planned) -> tuple[int, ...]:
-    """Shape of a layer's weight in torch's layout: (maps, inputs / groups, rows, columns) or (units, inputs)."""
+    """Shape of a layer's weight: (maps, inputs / groups, rows, columns), (units, inputs / groups), or for a local layer
+    (maps, rows of the output, columns of the output, inputs, rows, columns)."""
     channels, height, width = step.takes
-    if isinstance(step.layer, Conv):
-        return step.layer.maps, channels // step.layer.groups, step.layer.size, step.layer.size
-    return step.gives[0], channels * height * width
+    match step.layer:
+        case Conv() as conv:
+            return conv.maps, channels // conv.groups, conv.size, conv.size
+        case Local() as local:
+            return *step.gives, channels, local.size, local.size
+        case Full() as full:
+            return step.gives[0], channels * height * width // full.groups
+    raise TypeError(f"{step.layer} has no weight")
+
+
+def bias_shape(step: Planned) -> tuple[int, ...]:
+    """Shape of a layer's bias: one a map or unit; one an output for a local layer, whose places share nothing."""
+    return step.gives if isinstance(step.layer, Local) else step.gives[:1]
+
+
+def inputs_of_a_unit(step: Planned) -> int:
+    """How many values each output of a weighted layer is computed from."""
+    return prod(weight_shape(step)) // prod(step.gives if isinstance(step.layer, Local) else step.gives[:1])
 
 
 def _plan(network: Network, classes: int) -> tuple[Planned, ...] | None:
@@ -63,10 +80,17 @@ def _step(layer: Layer, shape: Shape, network: Network, classes: int) -> Planned
             for windows, side in zip(sides, (height, width), strict=True)
         ]
         return Planned(layer, shape, (layer.maps, sides[0], sides[1]), (overhang[0], overhang[1]))
+    if isinstance(layer, Local):
+        sides = [_windows(side + 2 * layer.pad, layer.size, 1, network.round_conv) for side in (height, width)]
+        return Planned(layer, shape, (layer.maps, sides[0], sides[1]))
     if isinstance(layer, Pool):
         sides = [_windows(side, layer.size, layer.stride, network.round_pool) for side in (height, width)]
         return Planned(layer, shape, (channels, sides[0], sides[1]))
     if isinstance(layer, Full):
+        if channels * height * width % layer.groups or layer.units % layer.groups:
+            raise UsageError(
+                f"{layer.name}: {channels * height * width} inputs, {layer.units} units: not for {layer.groups} groups"
+            )
         return Planned(layer, shape, (classes if layer.units == CLASSES else layer.units, 1, 1))
     if isinstance(layer, Norm) and layer.within == "tower" and channels % network.towers:
         raise UsageError(f"{layer.name}: {channels} maps cannot be shared by {network.towers} towers")

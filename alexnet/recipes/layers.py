@@ -13,7 +13,9 @@ Shape = tuple[int, int, int]  # channels, height, width
 Rounding = Literal["up", "down"]
 
 CLASSES = 0  # the units of the last layer: as many as there are classes
-KAIMING = "kaiming"  # a start of deviation sqrt(2 / inputs of a unit), He et al. 2015
+Start = float | Literal["kaiming", "torch"]
+KAIMING: Literal["kaiming"] = "kaiming"  # a start of deviation sqrt(2 / inputs of a unit), He et al. 2015
+TORCH: Literal["torch"] = "torch"  # PyTorch's own: weights and biases uniform within 1 / sqrt(inputs of a unit)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Conv:
     stride: int = 1
     pad: int = 0
     groups: int = 1
-    std: float | str = 0.01
+    std: Start = 0.01
     bias: float = 0.0
 
     def __post_init__(self) -> None:
@@ -35,12 +37,31 @@ class Conv:
 
 
 @dataclass(frozen=True)
+class Local:
+    """Convolution without sharing: every place of the output has kernels and biases of its own; stride 1."""
+
+    name: str
+    maps: int
+    size: int
+    pad: int = 0
+    std: Start = 0.01
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        must_be(min(self.maps, self.size, self.pad + 1) >= 1, f"{self.name}: maps and size must be 1 or more, pad 0 or more")
+
+
+@dataclass(frozen=True)
 class Full:
-    """Fully connected layer on the flattened input, in the order channels, rows, columns; started as a Conv is."""
+    """Fully connected layer on the flattened input, in the order channels, rows, columns; started as a Conv is.
+
+    With groups, each share of the units sees the same share of the inputs only.
+    """
 
     name: str
     units: int
-    std: float | str = 0.01
+    groups: int = 1
+    std: Start = 0.01
     bias: float = 0.0
 
 
@@ -78,19 +99,25 @@ class SpatialNorm:
 
 @dataclass(frozen=True)
 class Pool:
-    """Largest value of each size x size window, windows `stride` apart: they overlap when stride < size (paper, section 3.4)."""
+    """The `max` or the `mean` of each size x size window; windows overlap when stride < size (paper, section 3.4)."""
 
     name: str
     size: int = 3
     stride: int = 2
+    takes: Literal["max", "mean"] = "max"
 
     def __post_init__(self) -> None:
         must_be(min(self.size, self.stride) >= 1, f"{self.name}: size and stride must be 1 or more")
 
 
 @dataclass(frozen=True)
-class Relu:
-    """max(0, x) (paper, section 3.1)."""
+class Activation:
+    """A function of each unit's value: relu is max(0, x) (paper, section 3.1)."""
+
+    function: Literal["relu", "tanh", "sigmoid"] = "relu"
+
+
+RELU, TANH, SIGMOID = Activation("relu"), Activation("tanh"), Activation("sigmoid")
 
 
 @dataclass(frozen=True)
@@ -116,5 +143,5 @@ class Fit:
     """
 
 
-Layer = Conv | Full | Norm | SpatialNorm | Pool | Relu | Dropout | Fit
-Weighted = Conv | Full
+Layer = Conv | Local | Full | Norm | SpatialNorm | Pool | Activation | Dropout | Fit
+Weighted = Conv | Local | Full

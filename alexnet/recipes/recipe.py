@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from alexnet.errors import must_be
-from alexnet.recipes.layers import Layer, Rounding, Shape
+from alexnet.recipes.layers import Layer, Rounding, Shape, Weighted
 from alexnet.recipes.schedules import Plateau, Schedule, Steps
 
 
@@ -34,8 +34,8 @@ class Views:
     place of the `crop` or always its `centre`, or the mean `colour`. `noise`: deviation of the colour noise, as a schedule;
     `noise_unit`: along each eigenvector in units of the root of its eigenvalue (`deviation`) or of the eigenvalue itself
     on a scale where white is 1 (`variance`). `noise_divides`: the noisy input is divided by 1 + noise. `scale` multiplies
-    the input. `sizes`: side of the square the network sees while training, as a schedule; None: its own input. `test`:
-    views at test.
+    the input. `sizes`: side of the square the network sees while training, as a schedule; None: its own input. `rotation`:
+    a picture is turned by up to so many degrees either way before it is cut. `test`: views at test.
     """
 
     mirror: bool = True
@@ -47,15 +47,17 @@ class Views:
     noise_divides: bool = False
     scale: float = 1.0
     sizes: Steps | None = None
-    test: Literal[1, 10] = 10
+    rotation: float = 0.0
+    test: Literal[1, 9, 10] = 10
 
 
 @dataclass(frozen=True)
 class Apart:
-    """Parameters that follow a schedule of their own: those whose name ends with `suffix`."""
+    """Parameters with a rate or a decay of their own (None: that of all): those whose name ends with `suffix`."""
 
     suffix: str
-    rate: Schedule
+    rate: Schedule | None = None
+    decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,21 @@ class Recipe:
     training: Training = field(default_factory=Training)
 
 
+def with_frozen(recipe: Recipe, station: str) -> Recipe:
+    """The recipe with every weighted layer up to and with `station` held as it starts: their rates are 0."""
+    names = [layer.name for layer in recipe.network.layers if isinstance(layer, Weighted)]
+    must_be(station in names, f"--freeze {station}: expected one of {', '.join(names)}")
+    frozen = names[: names.index(station) + 1]
+    still = tuple(Apart(f"{name}.{part}", Steps(((0, 0.0),))) for name in frozen for part in ("weight", "bias"))
+    return replace(recipe, training=replace(recipe.training, apart=recipe.training.apart + still))
+
+
 def with_rate(recipe: Recipe, rate: float) -> Recipe:
     """The recipe with its largest rate set to this, all its schedules in proportion."""
     must_be(0 < rate < float("inf"), f"lr={rate}: expected a positive number, for instance 0.01")
     training = recipe.training
     factor = rate / training.rate.largest
-    apart = tuple(replace(apart, rate=apart.rate.scaled(factor)) for apart in training.apart)
+    apart = tuple(replace(apart, rate=apart.rate and apart.rate.scaled(factor)) for apart in training.apart)
     return replace(recipe, training=replace(training, rate=training.rate.scaled(factor), apart=apart))
 
 
@@ -116,6 +127,6 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
             training,
             epochs=epochs,
             rate=training.rate.stretched(factor),
-            apart=tuple(replace(apart, rate=apart.rate.stretched(factor)) for apart in training.apart),
+            apart=tuple(replace(apart, rate=apart.rate and apart.rate.stretched(factor)) for apart in training.apart),
         ),
     )

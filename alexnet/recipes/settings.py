@@ -19,7 +19,8 @@ Json = Any
 KINDS = {
     kind.__name__: kind
     for kind in (
-        *(layers.Conv, layers.Full, layers.Norm, layers.SpatialNorm, layers.Pool, layers.Relu, layers.Dropout, layers.Fit),
+        *(layers.Conv, layers.Local, layers.Full, layers.Norm, layers.SpatialNorm),
+        *(layers.Pool, layers.Activation, layers.Dropout, layers.Fit),
         *(schedules.Steps, schedules.Line, schedules.Plateau),
         *(recipe.Network, recipe.Views, recipe.Apart, recipe.Training, recipe.Recipe),
     )
