@@ -152,13 +152,21 @@ def prepare(
 @click.option("--lr", type=float, default=None, help="The largest rate of the schedule; the others in proportion.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any other setting, by its dotted name.")
+@click.option(
+    "--init",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Begin with this model's layers; a new head where classes differ.",
+)
+@click.option("--freeze", metavar="STATION", default=None, help="Hold every layer up to this one as it starts.")
 @click.option("--save-every", type=click.FloatRange(0), default=300.0, show_default=True, help="Seconds between checkpoints.")
 @click.option("--deterministic", is_flag=True, help="Only algorithms that give the same bits again (on a GPU: slower).")
 @JSON
 @computing
 def train(
     store: Path | None, recipe: str, out: Path | None, resume: Path | None, epochs: int | None, batch_size: int | None,
-    lr: float | None, seed: int, settings: tuple[str, ...], save_every: float, deterministic: bool, as_json: bool,
+    lr: float | None, seed: int, settings: tuple[str, ...], init: Path | None, freeze: str | None, save_every: float,
+    deterministic: bool, as_json: bool,
     device: str, precision: str, workers: int,
 ) -> None:  # fmt: skip
     """Train a network on a STORE, or go on with a run (STORE then says where its store is now, if it has moved).
@@ -166,20 +174,37 @@ def train(
     \b
     Examples:  alexnet train store --out run --epochs 12
                alexnet train store --recipe original --set training.batch=64
+               alexnet train store --init model.safetensors --freeze conv5 --lr 0.001
                alexnet train --resume run
     """
     from alexnet import runtime, terminal
     from alexnet.data.store import open_store
     from alexnet.recipes.named import named
+    from alexnet.recipes.recipe import with_frozen
     from alexnet.training import loop, tasks
 
     if resume is not None:
-        refuse_given("recipe", "out", "epochs", "batch_size", "lr", "seed", "settings", "deterministic", "device", "precision")
+        refuse_given(
+            "recipe",
+            "out",
+            "epochs",
+            "batch_size",
+            "lr",
+            "seed",
+            "settings",
+            "init",
+            "freeze",
+            "deterministic",
+            "device",
+            "precision",
+        )
         task, folder = tasks.resumed(resume, workers, store), resume
     elif store is not None:
         opened_store = open_store(store)
         shaped = configured(named(recipe), epochs, batch_size, lr, settings)
-        task = tasks.Task(opened_store, shaped, seed, runtime.choose(device, precision, workers, deterministic))
+        shaped = with_frozen(shaped, freeze) if freeze is not None else shaped
+        chosen = runtime.choose(device, precision, workers, deterministic)
+        task = tasks.Task(opened_store, shaped, seed, chosen, tasks.Init.of(init) if init is not None else None)
         folder = out or Path("runs") / f"{store.name}-{shaped.name}"
         tasks.must_be_new(folder)
     else:
@@ -202,7 +227,7 @@ def train(
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=MODEL_FILE, metavar="MODEL... STORE")
 @click.option("--split", default=None, help="Default: test, else val.")
-@click.option("--views", type=click.Choice(["1", "10"]), default=None, help="Default: the model's own number.")
+@click.option("--views", type=click.Choice(["1", "9", "10"]), default=None, help="Default: the model's own number.")
 @JSON
 @computing
 def evaluate(
@@ -241,7 +266,7 @@ def evaluate(
 @cli.command()
 @click.argument("model", type=MODEL_FILE)
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--views", type=click.Choice(["1", "10"]), default=None, help="Default: the model's own number.")
+@click.option("--views", type=click.Choice(["1", "9", "10"]), default=None, help="Default: the model's own number.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), default=None, help="Write the answers to this file as well.")
 @JSON
 @computing
@@ -325,7 +350,7 @@ def describe(recipe: str, classes: int, settings: tuple[str, ...], as_json: bool
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--split", default=None, help="Default: test, else val.")
-@click.option("--views", type=click.Choice(["1", "10"]), default=None, help="Default: the model's own number.")
+@click.option("--views", type=click.Choice(["1", "9", "10"]), default=None, help="Default: the model's own number.")
 @click.option("--store", type=click.Path(path_type=Path), default=None, help="Where the run's store is now, if it has moved.")
 @JSON
 @computing

@@ -39,9 +39,9 @@ class Scores:
 
 @torch.inference_mode()
 def probabilities(seer: Seer, squares: np.ndarray, views: int, runtime: Runtime) -> Tensor:
-    """Class probabilities (N, classes), float32, of squares (N, S, S, C), averaged over 1 or 10 views."""
+    """Class probabilities (N, classes), float32, of squares (N, S, S, C), averaged over 1, 9 or 10 views."""
     network, view = seer
-    crops = view.ten(squares) if views == 10 else view.centre(squares)[:, None]
+    crops = view.of(squares, views)
     batch = view.tensor(crops.reshape(-1, *crops.shape[2:]), runtime.device, runtime.dtype)
     return network(batch).float().softmax(1).unflatten(0, (len(squares), -1)).mean(1).cpu()
 

@@ -1,7 +1,7 @@
 """Decode, resize and crop on one core: `images.square` against plain Pillow, in turns, on the pictures of a source.
 
-Plain Pillow is what most loaders do: decode the whole file, resize the short side, crop the middle. Both give 256-pixel squares with
-the same filter; the table shows the least and the median time of several rounds, and how far apart the pixels are.
+Plain Pillow is what most loaders do: decode the whole file, resize the short side, crop the middle. Both give 256-pixel squares
+with the same filter; the table shows the least and the median time of several rounds, and how far apart the pixels are.
 
     python benchmarks/square_against_pillow.py DATA/imagenet-sample.tar
 """

@@ -24,7 +24,7 @@ from alexnet.insight import figures, words
 from alexnet.insight.page import Html, element
 from alexnet.insight.report import class_errors, confused_pairs, look, page, read_run, worst_mistakes, write_report
 from alexnet.model import load
-from alexnet.recipes.layers import CLASSES, Conv, Dropout, Full, Norm, Pool, Relu
+from alexnet.recipes.layers import CLASSES, RELU, Conv, Dropout, Full, Norm, Pool
 from alexnet.recipes.named import RECIPES
 from alexnet.recipes.recipe import Network, Recipe, Training, Views
 from alexnet.recipes.schedules import Line, Plateau, Steps
@@ -39,7 +39,7 @@ TINY = Recipe(
     "tiny",
     Network(
         (3, 67, 67),
-        (Conv("conv1", 8, 11, stride=4), Norm("norm1"), Pool("pool1"), Relu(), Full("fc8", CLASSES)),
+        (Conv("conv1", 8, 11, stride=4), Norm("norm1"), Pool("pool1"), RELU, Full("fc8", CLASSES)),
         towers=2,
     ),
     Views(noise=Steps(((0, 0.1),))),

@@ -16,7 +16,7 @@ from alexnet.errors import AlexNetError, UsageError
 from alexnet.model import read_model
 from alexnet.network.alexnet import AlexNet, start
 from alexnet.recipes.named import MODERN, ORIGINAL, PAPER
-from alexnet.recipes.recipe import Recipe, with_epochs, with_rate
+from alexnet.recipes.recipe import Recipe, with_epochs, with_frozen, with_rate
 from alexnet.recipes.schedules import PlateauState, Steps
 from alexnet.training import loop, tasks
 from alexnet.training.checkpoint import locked
@@ -221,3 +221,18 @@ def test_views_grow_with_the_epochs(store: Store, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(AlexNet, "forward", watched)
     train(store, tiny(MODERN, epochs=4, batch=16), tmp_path / "run")
     assert seen == sorted(seen) and len(set(seen)) == 3 and seen[-1] == 99
+
+
+def test_a_run_can_begin_with_a_models_layers_and_hold_some(store: Store, tmp_path: Path) -> None:
+    train(store, RECIPES[0], tmp_path / "first")
+    first = tmp_path / "first" / "model.safetensors"
+    recipe = with_frozen(with_rate(RECIPES[0], 0.001), "conv3")
+    task = replace(tiny_task(store, recipe), init=tasks.Init.of(first))
+    with pytest.raises(loop.Stopped):
+        loop.train(task, tmp_path / "second", lambda record: None, after(3))
+    begun = weights(tmp_path / "first")
+    first.unlink()  # a resumed run no longer needs it
+    loop.train(tasks.resumed(tmp_path / "second", workers=1), tmp_path / "second", lambda record: None)
+    ended = weights(tmp_path / "second")
+    for name, tensor in ended.items():
+        assert torch.equal(tensor, begun[name]) == (name[:5] in ("conv1", "conv2", "conv3")), name

@@ -8,7 +8,7 @@ import torch
 
 from alexnet.data.images import Policy
 from alexnet.data.store import Colour, Store
-from alexnet.data.views import Draws, View, draw
+from alexnet.data.views import Draws, View, draw, turned
 from alexnet.errors import AlexNetError
 from alexnet.model import view_of
 from alexnet.recipes.named import MODERN, ORIGINAL, PAPER
@@ -26,7 +26,7 @@ def view_with(views: Views) -> View:
 
 
 def no_draws(count: int) -> Draws:
-    return Draws(np.full((count, 2), 4), np.zeros(count, bool), np.zeros((count, 3)), np.zeros(count, np.int32))
+    return Draws(np.full((count, 2), 4), np.zeros(count, bool), np.zeros(count), np.zeros((count, 3)), np.zeros(count, np.int32))
 
 
 def test_ten_views_are_ten_crops_in_their_order() -> None:
@@ -103,3 +103,16 @@ def test_a_view_larger_than_the_pictures_is_refused(store: Store) -> None:
     with pytest.raises(AlexNetError, match="prepare others with --size"):
         view_of(store, PAPER)
     assert view_of(store, tiny(MODERN)).margin == 5
+
+
+def test_nine_views_are_a_grid() -> None:
+    crops = view_with(Views()).nine(SQUARES)
+    assert np.array_equal(crops[:, 5], SQUARES[:, 4:68, 8:72]) and crops.shape == (4, 9, 64, 64, 3)
+
+
+def test_a_quarter_turn_is_exact_and_no_turn_is_no_work() -> None:
+    square = SQUARES[0]
+    assert turned(square, 0.0) is square
+    assert np.array_equal(turned(square, 90.0), np.rot90(square))
+    angles = draw(replace(Views(), rotation=15.0), 8, 0, 0, np.arange(1000), np.arange(1000)).angles
+    assert angles.min() < -14 and angles.max() > 14 and abs(angles).max() <= 15 and abs(angles.mean()) < 1

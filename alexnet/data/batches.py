@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alexnet.data.ahead import prefetched
 from alexnet.data.store import Split
-from alexnet.data.views import Draws, View, cut, draw
+from alexnet.data.views import Draws, View, cut, draw, turned
 from alexnet.randomness import key, permutation
 from alexnet.recipes.recipe import Training
 
@@ -69,8 +69,8 @@ class Stream:
         draws = draw(self.view.views, self.view.margin, self.seed, position.epoch, pictures, places)
         side = self.view.input[1:]
         crops = np.empty((len(pictures), *side, self.view.input[0]), np.uint8)
-        for out, picture, offset, mirror in zip(crops, pictures, draws.offsets, draws.mirror, strict=True):
-            out[:] = cut(self.split.pixels(int(picture)), tuple(offset), side, mirror)
+        for out, picture, offset, mirror, angle in zip(crops, pictures, draws.offsets, draws.mirror, draws.angles, strict=True):
+            out[:] = cut(turned(self.split.pixels(int(picture)), angle), tuple(offset), side, mirror)
         return Batch(pictures, torch.from_numpy(crops), torch.from_numpy(self.split.labels[pictures]), draws)
 
     def _jobs(self, position: Position) -> Iterator[Callable[[], tuple[Position, Batch]]]:

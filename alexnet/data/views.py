@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,7 +20,7 @@ from alexnet.data import images
 from alexnet.data.images import Policy
 from alexnet.data.store import Colour
 from alexnet.errors import AlexNetError
-from alexnet.randomness import below, key, normal
+from alexnet.randomness import below, key, normal, uniform
 from alexnet.recipes.layers import Shape
 from alexnet.recipes.recipe import Views
 
@@ -33,6 +34,7 @@ class Draws:
 
     offsets: np.ndarray  # int64 (N, 2): rows, columns
     mirror: np.ndarray  # bool (N,)
+    angles: np.ndarray  # float64 (N,), degrees
     colour: np.ndarray  # float64 (N, 3), standard normal
     dropout: np.ndarray  # int32 (N,), keys
 
@@ -45,6 +47,7 @@ def draw(views: Views, margin: int, seed: int, epoch: int, pictures: np.ndarray,
     return Draws(
         offsets=np.stack(np.broadcast_arrays(rows, columns), 1),
         mirror=mirror,
+        angles=views.rotation * (2 * uniform(key(seed, "angle", epoch, pictures)) - 1),
         colour=normal(key(seed, "colour", epoch, pictures), 3),
         dropout=(key(seed, "dropout", epoch, pictures) >> np.uint64(32)).astype(np.uint32).view(np.int32),
     )
@@ -54,6 +57,16 @@ def cut(square: np.ndarray, offset: tuple[int, int], side: tuple[int, int], mirr
     """The crop (H, W, C) of a square at an offset, mirrored left to right or not; a view, no copy."""
     crop = square[offset[0] : offset[0] + side[0], offset[1] : offset[1] + side[1]]
     return crop[:, ::-1] if mirror else crop
+
+
+def turned(square: np.ndarray, angle: float) -> np.ndarray:
+    """A square (S, S, C) turned about its middle by an angle in degrees; corners left empty take the nearest edge's pixels."""
+    if not angle:
+        return square
+    side = len(square)
+    image = Image.fromarray(np.pad(square, ((side, side), (side, side), (0, 0)), "edge").squeeze())
+    image = image.rotate(angle, Image.Resampling.BILINEAR).crop((side, side, 2 * side, 2 * side))
+    return np.asarray(image).reshape(square.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +103,16 @@ class View:
     def centre(self, squares: Squares) -> Crops:
         """The middle of each square: (N, H, W, C)."""
         return self._cut(squares, self._middle, False)
+
+    def of(self, squares: Squares, count: int) -> Crops:
+        """So many views of each square, 1, 9 or 10: (N, count, H, W, C)."""
+        return {1: lambda: self.centre(squares)[:, None], 9: lambda: self.nine(squares), 10: lambda: self.ten(squares)}[count]()
+
+    def nine(self, squares: Squares) -> Crops:
+        """A grid of three by three crops, row by row (the 2012 program's CIFAR-10 test): (N, 9, H, W, C)."""
+        low = self.policy.size - self.input[1]
+        places = (0, low // 2, low)
+        return np.stack([self._cut(squares, (top, left), False) for top in places for left in places], 1)
 
     def ten(self, squares: Squares) -> Crops:
         """Four corners and the centre, then the same mirrored (paper, section 4.1): (N, 10, H, W, C), in the order

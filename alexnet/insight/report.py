@@ -92,7 +92,7 @@ def write_report(
 ) -> tuple[Path, Scores]:
     """Write RUN/report.html; its path and the scores it tells. `progress` is told (done, all) pictures.
 
-    `split` None: test where the store has one with pictures in it, else val. `views`: 1, 10, or None for the model's own.
+    `split` None: test where the store has one with pictures in it, else val. `views`: 1, 9, 10, or None for the model's own.
     AlexNetError where the run, its model or its store is not there or damaged, UsageError for other views.
     """
     left = read_run(run, store)
@@ -123,8 +123,8 @@ def read_run(folder: Path, moved: Path | None = None) -> Run:
 def look(run: Run, split: str | None, views: int | None, runtime: Runtime, progress: Callable[[int, int], None]) -> Seen:
     """The model's probabilities for every picture of a split; AlexNetError where there is none."""
     views = views or run.model.recipe.views.test
-    if views not in (1, 10):
-        raise UsageError(f"{views} views: a report can be made with 1 or 10")
+    if views not in (1, 9, 10):
+        raise UsageError(f"{views} views: a report can be made with 1, 9 or 10")
     chosen = scored_split(run.store, split)
     network = run.model.network.to(runtime.device, runtime.dtype)
     parts = [part for part, _ in predictions([(network, run.model.view)], chosen, views, runtime, progress)]

@@ -4,13 +4,18 @@ Every field of a recipe's views and training that changes what happens is said, 
 digits they deserve and a no-break space before their unit. Nothing is computed here, and nothing here knows of HTML.
 """
 
-from alexnet.recipes.layers import Conv, Dropout, Fit, Full, Layer, Norm, Pool, Relu, Shape, SpatialNorm
+from alexnet.recipes.layers import Activation, Conv, Dropout, Fit, Full, Layer, Local, Norm, Pool, Shape, SpatialNorm
 from alexnet.recipes.recipe import Recipe, Training, Views
 from alexnet.recipes.schedules import Line, Plateau, Schedule
 
 Pairs = list[tuple[str, str]]
 
 NBSP = "\N{NO-BREAK SPACE}"
+TEST_VIEWS = {
+    1: "the centre alone",
+    9: "a grid of three by three crops",
+    10: "four corners and the centre, and their mirror images",
+}
 
 
 # ---- numbers
@@ -65,16 +70,19 @@ def layer(what: Layer, rounded_up: bool = False) -> str:
             extras += [f"{what.groups} groups"] if what.groups > 1 else []
             extras += ["past the edge"] if rounded_up else []
             return ", ".join([f"convolution, {what.maps} kernels of {times(what.size, what.size)}", *extras])
+        case Local():
+            extras = [f"padding {what.pad}"] if what.pad else []
+            return ", ".join([f"locally connected, {what.maps} kernels of {times(what.size, what.size)} at each place", *extras])
         case Full():
-            return "fully connected"
+            return f"fully connected, {what.groups} groups" if what.groups > 1 else "fully connected"
         case Norm():
             return f"response norm over {what.n} maps of the {what.within}, k = {what.k:g}, α = {what.alpha:g}, β = {what.beta:g}"
         case SpatialNorm():
             return f"response norm over {times(what.n, what.n)} pixels, k = {what.k:g}, α = {what.alpha:g}, β = {what.beta:g}"
         case Pool():
-            return f"max pooling, {times(what.size, what.size)}, stride {what.stride}"
-        case Relu():
-            return "relu"
+            return f"{what.takes} pooling, {times(what.size, what.size)}, stride {what.stride}"
+        case Activation():
+            return what.function
         case Dropout():
             return f"dropout of {what.p:g}, made up for while {'training' if what.rescale == 'train' else 'testing'}"
         case Fit():
@@ -116,7 +124,9 @@ def views(of: Views) -> Pairs:
         pairs.append(("Scaled by", f"1/{1 / of.scale:g}" if of.scale < 1 else f"{of.scale:g}"))
     if of.sizes:
         pairs.append(("Side while training", schedule(of.sizes, f"{NBSP}px")))
-    return [*pairs, ("At test", "the centre alone" if of.test == 1 else "four corners and the centre, and their mirror images")]
+    if of.rotation:
+        pairs.append(("Rotation", f"up to {of.rotation:g}° either way"))
+    return [*pairs, ("At test", TEST_VIEWS[of.test])]
 
 
 def training(of: Training) -> Pairs:
@@ -127,7 +137,8 @@ def training(of: Training) -> Pairs:
         ("Batch", number(of.batch, "picture")),
         ("Learning rate", schedule(of.rate)),
         *([("Rate of biases", f"times {of.bias_rate:g}")] if of.bias_rate != 1 else []),
-        *((f"Rate of {apart.suffix.lstrip('.')}", schedule(apart.rate)) for apart in of.apart),
+        *((f"Rate of {apart.suffix.lstrip('.')}", schedule(apart.rate)) for apart in of.apart if apart.rate is not None),
+        *((f"Decay of {apart.suffix.lstrip('.')}", f"{apart.decay:g}") for apart in of.apart if apart.decay is not None),
         ("Momentum", f"{of.momentum:g}"),
         ("Weight decay", decay),
         *([("Label smoothing", f"{of.smoothing:g}")] if of.smoothing else []),

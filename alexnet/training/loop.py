@@ -22,8 +22,8 @@ from alexnet.data.batches import Batch, Position, Stream
 from alexnet.data.views import View
 from alexnet.errors import AlexNetError
 from alexnet.evaluate import evaluate
-from alexnet.model import view_of, write_model
-from alexnet.network.alexnet import AlexNet, start
+from alexnet.model import read_model, view_of, write_model
+from alexnet.network.alexnet import AlexNet, adopt, start
 from alexnet.recipes.schedules import Plateau, rate_at
 from alexnet.runtime import machine
 from alexnet.training import checkpoint
@@ -102,7 +102,10 @@ def _begin(task: Task, folder: Path, tell: Tell) -> Run:
     for half_written in folder.rglob("*.writing"):
         half_written.unlink()
     view = view_of(task.store, recipe)
-    network = start(AlexNet(recipe.network, len(task.store.classes)), task.seed).to(runtime.device)
+    network = start(AlexNet(recipe.network, len(task.store.classes)), task.seed)
+    if task.init is not None and not any((folder / "checkpoints").glob("*.safetensors")):
+        adopt(network, read_model(Path(task.init.path)).network)
+    network.to(runtime.device)
     optimizer = Optimizer(network, recipe.training)
     network.to(runtime.dtype)
     stream = Stream(task.train, view, recipe.training, task.seed, runtime.workers)

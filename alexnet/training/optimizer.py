@@ -31,7 +31,7 @@ class Optimizer:
         """One step with these rates, from the gradients the parameters hold; the gradients are then forgotten."""
         for name, parameter in self.parameters.items():
             if rates[name] and parameter.grad is not None:
-                decay = 0.0 if name.endswith(".bias") and not self.training.decay_biases else self.training.decay
+                decay = decay_of(self.training, name)
                 tensors = self.masters[name], self.velocities[name], parameter.grad.to(self.masters[name].dtype)
                 for weight, velocity, gradient in _together(*tensors):
                     velocity.mul_(self.training.momentum).add_(weight, alpha=-decay * rates[name]).add_(
@@ -59,10 +59,18 @@ def rates(training: Training, names: list[str], epoch: float, plateau: PlateauSt
     return {name: _rate(training, name, epoch, plateau) for name in names}
 
 
+def decay_of(training: Training, name: str) -> float:
+    """The decay of a parameter."""
+    if name.endswith(".bias") and not training.decay_biases:
+        return 0.0
+    own = [apart.decay for apart in training.apart if apart.decay is not None and name.endswith(apart.suffix)]
+    return own[-1] if own else training.decay
+
+
 def _rate(training: Training, name: str, epoch: float, plateau: PlateauState) -> float:
-    for apart in reversed(training.apart):
-        if name.endswith(apart.suffix):
-            return rate_at(apart.rate, epoch, plateau)
+    own = [apart.rate for apart in training.apart if apart.rate is not None and name.endswith(apart.suffix)]
+    if own:
+        return rate_at(own[-1], epoch, plateau)
     rate = rate_at(training.rate, epoch, plateau)
     return rate * training.bias_rate if name.endswith(".bias") else rate
 

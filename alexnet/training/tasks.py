@@ -6,13 +6,13 @@ goes is in `loop`.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alexnet.data.store import Split, Store, open_store
+from alexnet.data.store import Split, Store, file_hash, open_store
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.model import view_of
 from alexnet.network.geometry import plan
@@ -25,17 +25,36 @@ DESCRIPTION = "recipe.json"
 
 
 @dataclass(frozen=True)
+class Init:
+    """The model file whose layers a run begins with, and its hash."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Init":
+        """That of a model file; AlexNetError where there is none."""
+        if not path.is_file():
+            raise AlexNetError(f"{path}: no such file; expected a model file, as `alexnet train` or `alexnet import` writes it")
+        return cls(str(path.resolve()), file_hash(path))
+
+
+@dataclass(frozen=True)
 class Task:
-    """What a run is: store, recipe, seed and the way of computing. Its hash tells whether a checkpoint belongs to it."""
+    """What a run is: store, recipe, seed, the way of computing, and where its layers come from if they are not drawn.
+
+    Its hash tells whether a checkpoint belongs to it.
+    """
 
     store: Store
     recipe: Recipe
     seed: int
     runtime: Runtime
+    init: Init | None = None
 
     def digest(self) -> str:
         """Changes with whatever changes the weights that come out."""
-        parts = to_json(self.recipe), self.seed, self.store.digest, str(self.runtime.dtype)
+        parts = to_json(self.recipe), self.seed, self.store.digest, str(self.runtime.dtype), self.init and self.init.sha256
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     @property
@@ -76,6 +95,7 @@ class Task:
             "device": str(self.runtime.device),
             "precision": self.runtime.precision,
             "deterministic": self.runtime.deterministic,
+            "init": self.init and asdict(self.init),
             "machine": machine(),
         }
 
@@ -104,6 +124,7 @@ def resumed(folder: Path, workers: int, moved: Path | None = None) -> Task:
         found = json.loads(path.read_text(encoding="utf-8"))
         recipe, seed, digest = from_json(found["recipe"]), found["seed"], found["store_digest"]
         runtime = choose(found["device"], found["precision"], workers, found["deterministic"])
+        init = found["init"] and Init(**found["init"])
         place = moved or Path(found["store"])
     except OSError as error:
         raise AlexNetError(f"{folder}: no recipe.json in it, so no run to resume; start one with: alexnet train STORE") from error
@@ -114,7 +135,7 @@ def resumed(folder: Path, workers: int, moved: Path | None = None) -> Task:
     store = open_store(place)
     if store.digest != digest:
         raise AlexNetError(f"{store.path}: not the store this run began with; prepare that one again, or start a new run")
-    return Task(store, recipe, seed, runtime)
+    return Task(store, recipe, seed, runtime, init)
 
 
 def plan_lines(task: Task) -> list[str]:
@@ -124,5 +145,5 @@ def plan_lines(task: Task) -> list[str]:
     return [
         f"recipe {task.recipe.name}, {len(task.store.classes)} classes, {counts}; {training.epochs} epochs of "
         f"{training.batches(len(task.train))} batches of {training.batch}; {task.runtime.device}, {task.runtime.precision}",
-        f"rate {training.rate}" + "".join(f"; {apart.suffix} {apart.rate}" for apart in training.apart),
+        f"rate {training.rate}" + "".join(f"; {apart.suffix} {apart.rate or apart.decay}" for apart in training.apart),
     ] + ([f"side of the views {views.sizes}"] if views.sizes else [])
