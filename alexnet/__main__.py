@@ -227,7 +227,7 @@ def train(
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, type=MODEL_FILE, metavar="MODEL... STORE")
 @click.option("--split", default=None, help="Default: test, else val.")
-@click.option("--views", type=click.Choice(["1", "9", "10"]), default=None, help="Default: the model's own number.")
+@click.option("--views", type=click.Choice(["1", "9", "10", "dense"]), default=None, help="Default: the model's own number.")
 @JSON
 @computing
 def evaluate(
@@ -240,8 +240,8 @@ def evaluate(
     """
     from alexnet import runtime, terminal
     from alexnet.data.store import open_store
+    from alexnet.evaluate import DENSE, must_fit, scored_split
     from alexnet.evaluate import evaluate as score
-    from alexnet.evaluate import must_fit, scored_split
     from alexnet.model import ready
 
     if len(paths) < 2:
@@ -250,16 +250,16 @@ def evaluate(
     opened_store, models = open_store(paths[-1]), [ready(path, chosen) for path in paths[:-1]]
     for model in models:
         must_fit(model.view, opened_store)
-    records, count = scored_split(opened_store, split), int(views or models[0].view.views.test)
+    records, count = scored_split(opened_store, split), DENSE if views == "dense" else int(views or models[0].view.views.test)
     with terminal.progress("evaluating") as tick:
         scores = score([(model.network, model.view) for model in models], records, count, chosen, tick)
     if as_json:
         terminal.emit_json(
-            {"pictures": scores.pictures, "views": count, "models": len(models), "split": records.name, **dict(scores)}
+            {"pictures": scores.pictures, "views": count or "dense", "models": len(models), "split": records.name, **dict(scores)}
         )
         return
     title = f"{records.name} split of {opened_store.path}, {scores.pictures:,} pictures"
-    row = [", ".join(str(path) for path in paths[:-1]), count, scores.top1_error, scores.top5_error, scores.loss]
+    row = [", ".join(str(path) for path in paths[:-1]), count or "dense", scores.top1_error, scores.top5_error, scores.loss]
     terminal.table(title, ["model", "views", "top-1 error %", "top-5 error %", "loss"], [row])
 
 

@@ -20,6 +20,7 @@ from alexnet.network.alexnet import AlexNet
 from alexnet.runtime import Runtime
 
 VIEWS_AT_ONCE = 128
+DENSE = 0  # as a number of views: the whole square at once, at every place the net fits into it
 Seer = tuple[AlexNet, View]
 Tick = Callable[[int, int], None]  # (done, all)
 
@@ -39,8 +40,11 @@ class Scores:
 
 @torch.inference_mode()
 def probabilities(seer: Seer, squares: np.ndarray, views: int, runtime: Runtime) -> Tensor:
-    """Class probabilities (N, classes), float32, of squares (N, S, S, C), averaged over 1, 9 or 10 views."""
+    """Class probabilities (N, classes), float32, of squares (N, S, S, C), averaged over 1, 9 or 10 views, or DENSE."""
     network, view = seer
+    if views == DENSE:
+        maps = network.dense(view.whole(squares, runtime.device, runtime.dtype)).float()
+        return maps.softmax(1).mean((2, 3)).cpu()
     crops = view.of(squares, views)
     batch = view.tensor(crops.reshape(-1, *crops.shape[2:]), runtime.device, runtime.dtype)
     return network(batch).float().softmax(1).unflatten(0, (len(squares), -1)).mean(1).cpu()
@@ -51,7 +55,7 @@ def predictions(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(probabilities (N, classes), labels (N,)) batch by batch, in stored order, averaged over the networks."""
     done = 0
-    for squares, labels in in_order(split, max(1, VIEWS_AT_ONCE // views), runtime.workers):
+    for squares, labels in in_order(split, max(1, VIEWS_AT_ONCE // (views or 10)), runtime.workers):
         yield torch.stack([probabilities(seer, squares, views, runtime) for seer in seers]).mean(0), torch.from_numpy(labels)
         done += len(labels)
         progress(done, len(split))

@@ -1,12 +1,14 @@
 """Scores against counting by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from alexnet.data.store import Store
 from alexnet.errors import AlexNetError
-from alexnet.evaluate import evaluate, must_fit, predictions, scored_split, scores
+from alexnet.evaluate import DENSE, evaluate, must_fit, predictions, probabilities, scored_split, scores
 from alexnet.model import view_of
 from alexnet.network.alexnet import AlexNet, start
 from alexnet.recipes.named import ORIGINAL, PAPER
@@ -62,9 +64,19 @@ def test_the_scored_split_is_test_before_val(store: Store) -> None:
 
 
 def test_a_model_of_other_classes_is_refused(store: Store) -> None:
-    from dataclasses import replace
-
     view = view_of(store, tiny(PAPER))
     must_fit(view, store)
     with pytest.raises(AlexNetError, match="classes are not the model's"):
         must_fit(replace(view, classes=view.classes[::-1]), store)
+
+
+def test_dense_is_the_mean_over_all_places(store: Store) -> None:
+    recipe = tiny(ORIGINAL)
+    recipe = replace(recipe, network=replace(recipe.network, input=(3, 67, 67)))  # 1 x 1 of the last pool; records have 104
+    network, view = start(AlexNet(recipe.network, len(store.classes)), 0).eval(), view_of(store, recipe)
+    squares = np.stack([store.splits["val"].pixels(i) for i in range(3)])
+    maps = network.dense(view.whole(squares))
+    assert maps.shape == (3, len(store.classes), 2, 2)
+    found = probabilities((network, view), squares, DENSE, CPU)
+    torch.testing.assert_close(found, maps.softmax(1).flatten(2).mean(2))
+    assert evaluate([(network, view)], store.splits["val"], DENSE, CPU).pictures == len(store.splits["val"])

@@ -242,3 +242,12 @@ def test_layers_are_adopted_and_the_head_is_new() -> None:
     assert torch.equal(net.get_parameter("fc8.weight"), head)
     with pytest.raises(UsageError, match="--init: conv1.weight is"):
         adopt(net, start(AlexNet(tiny(named("half")).network, 7), seed=0))
+
+
+@pytest.mark.parametrize("recipe", [ORIGINAL, MODERN, named("separate")], ids=lambda recipe: recipe.name)
+def test_full_layers_are_convolutions(recipe) -> None:  # type: ignore[no-untyped-def]
+    net = start(AlexNet(tiny(recipe).network, 7), seed=1).double().eval()
+    x = torch.randn(2, 3, 131, 131, dtype=torch.float64)
+    found = net.dense(x)
+    assert found.shape == (2, 7, 2, 2)
+    torch.testing.assert_close(net.dense(x[:, :, :99, :99])[:, :, 0, 0], net(x[:, :, :99, :99]), rtol=1e-12, atol=1e-12)

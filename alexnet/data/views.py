@@ -128,6 +128,12 @@ class View:
         x = _levels(crops, device) - torch.from_numpy(self._mean_view).to(device)
         return (x * self.views.scale).permute(0, 3, 1, 2).to(dtype)
 
+    def whole(self, squares: Squares, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
+        """Whole squares as the network would see them at test, at every place at once: (N, C, S, S)."""
+        mean = self._mean_view if self.views.mean == "colour" else self.mean
+        x = _levels(np.ascontiguousarray(squares), device) - torch.from_numpy(mean).to(device)
+        return (x * self.views.scale).permute(0, 3, 1, 2).to(dtype)
+
     def training_tensor(
         self, crops: Tensor, draws: Draws, noise: float, side: int, device: torch.device | str, dtype: torch.dtype
     ) -> Tensor:

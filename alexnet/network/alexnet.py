@@ -65,6 +65,23 @@ class AlexNet(nn.Module):
         *_, (_, logits) = self._walk(batch, keys)
         return logits
 
+    def dense(self, batch: Tensor) -> Tensor:
+        """Logits (N, classes, rows, columns) of pictures larger than the input: every full layer works as a convolution.
+
+        The first one's weights are a kernel as large as the map it was planned for, the others' are 1 x 1.
+        """
+        x = batch
+        for step in self.planned:
+            if isinstance(step.layer, Full):
+                weights, (channels, height, width) = self._weights(step.layer.name), step.takes
+                kernel = weights.weight.view(-1, channels // step.layer.groups, height, width)
+                x = F.conv2d(x, kernel, weights.bias, groups=step.layer.groups)
+            elif isinstance(step.layer, Dropout):
+                x = keep_all(x, step.layer)
+            elif not isinstance(step.layer, Fit):
+                x = self._apply_layer(step, x)
+        return x
+
     @torch.no_grad()
     def stations(self, batch: Tensor) -> dict[str, Tensor]:
         """The named intermediates of views (N, C, H, W), at test scaling, in the order in which they arise."""
