@@ -21,6 +21,7 @@ from alexnet.errors import AlexNetError, UsageError
 if TYPE_CHECKING:
     from alexnet.data.sources import Source
     from alexnet.recipes.recipe import Recipe
+    from alexnet.weights.into_model import Imported
 
 Verb = Callable[..., Any]
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
@@ -107,11 +108,13 @@ def prepare(
 ) -> None:  # fmt: skip
     """Turn SOURCE into a STORE that training reads.
 
-    SOURCE is a folder of class folders, a folder with train/, val/, test/ of them, a tar or zip of either, or the word "embedded"
-    for the set the package draws itself.
+    SOURCE is a folder of class folders, a folder with train/, val/, test/ of them, a tar or zip of either; a folder of MNIST's or
+    Fashion-MNIST's files, an official archive of CIFAR-10; "embedded", the set the package draws itself; or a public set to be
+    fetched once: fashion-mnist, cifar10, caltech101, imagenette.
 
     \b
-    Example:  alexnet prepare photos.tar store --test-fraction 0.2
+    Examples:  alexnet prepare photos.tar store --test-fraction 0.2
+               alexnet prepare fashion-mnist store --size 224 --grey
     """
     from alexnet import terminal
     from alexnet.data.images import Policy
@@ -144,7 +147,7 @@ def prepare(
 
 @cli.command()
 @click.argument("store", type=click.Path(path_type=Path), required=False)
-@click.option("--recipe", default="modern", show_default=True, help="original, paper or modern.")
+@click.option("--recipe", default="modern", show_default=True, help="The recipe's name; `alexnet describe NAME` shows it.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="The run's directory; default: runs/STORE-RECIPE.")
 @click.option("--resume", type=click.Path(path_type=Path), default=None, help="Go on with the run in this directory.")
 @click.option("--epochs", type=click.IntRange(1), default=None, help="Stretch or shorten the recipe's schedules to this many.")
@@ -374,6 +377,66 @@ def report(
         terminal.say(str(path))
 
 
+@cli.group("import")
+def import_() -> None:
+    """Turn weights that other programs wrote into a model file.
+
+    \b
+    Example:  alexnet import caffe bvlc_alexnet.caffemodel model.safetensors --mean imagenet_mean.binaryproto
+    """
+
+
+CLASS_NAMES = click.option("--classes", type=MODEL_FILE, default=None, help="A text file with the classes' names, one a line.")
+
+
+@import_.command()
+@click.argument("file", type=MODEL_FILE)
+@click.argument("model", type=MODEL_FILE)
+@click.option("--mean", type=MODEL_FILE, default=None, help="Its mean image, a .binaryproto; default: Caffe's mean colour.")
+@CLASS_NAMES
+@JSON
+def caffe(file: Path, model: Path, mean: Path | None, classes: Path | None, as_json: bool) -> None:
+    """A .caffemodel of bvlc_alexnet or bvlc_reference_caffenet.
+
+    \b
+    Example:  alexnet import caffe bvlc_alexnet.caffemodel model.safetensors
+    """
+    from alexnet.weights.caffe import import_caffe
+    from alexnet.weights.into_model import read_classes
+
+    told_imported(file, model, import_caffe(file, model, mean, read_classes(classes) if classes else None), as_json)
+
+
+@import_.command()
+@click.argument("file", type=MODEL_FILE)
+@click.argument("model", type=MODEL_FILE)
+@CLASS_NAMES
+@JSON
+def torchvision(file: Path, model: Path, classes: Path | None, as_json: bool) -> None:
+    """A .pth of torchvision's net, or one trained from it.
+
+    \b
+    Example:  alexnet import torchvision alexnet-owt-7be5be79.pth model.safetensors
+    """
+    from alexnet.weights.into_model import read_classes
+    from alexnet.weights.torchvision import import_torchvision
+
+    told_imported(file, model, import_torchvision(file, model, read_classes(classes) if classes else None), as_json)
+
+
+def told_imported(file: Path, model: Path, imported: "Imported", as_json: bool) -> None:
+    """Say which net a file turned out to be."""
+    from dataclasses import asdict
+
+    from alexnet import terminal
+
+    if as_json:
+        terminal.emit_json({"model": str(model), **asdict(imported)})
+    else:
+        what = f"the net {imported.recipe}, {imported.classes:,} classes, {imported.parameters:,} parameters"
+        terminal.say(f"{model}: {what}, from {file.name}")
+
+
 @cli.command()
 @JSON
 def doctor(as_json: bool) -> None:
@@ -393,19 +456,23 @@ def doctor(as_json: bool) -> None:
 
 @contextmanager
 def opened(source: str, workers: int) -> Iterator["Source"]:
-    """A source of pictures by its path, or the embedded set drawn for the occasion."""
+    """A source of pictures by its path, the embedded set drawn for the occasion, or a public set by its name."""
     from tempfile import TemporaryDirectory
 
     from alexnet import terminal
+    from alexnet.data.download import COLLECTIONS, download
     from alexnet.data.embedded import draw
-    from alexnet.data.sources import open_source
+    from alexnet.data.open import open_any
 
     with TemporaryDirectory() as place:
         if source == "embedded":
             source = f"{place}/embedded"
             with terminal.progress("drawing") as tick:
                 draw(Path(source), workers=workers, progress=tick)
-        with open_source(source) as pictures:
+        elif source in COLLECTIONS and not Path(source).exists():
+            with terminal.progress("downloading", "bytes") as tick:
+                source = str(download(source, tick))
+        with open_any(source) as pictures:
             yield pictures
 
 

@@ -22,12 +22,13 @@ UPSTREAM = {
     "training": RIVER,
     "insight": RIVER,
     "serving": RIVER,
+    "weights": RIVER,
     "terminal": (),
     "demo": (*RIVER, "training", "insight", "terminal"),
-    "__main__": (*RIVER, "training", "insight", "serving", "terminal", "demo"),
+    "__main__": (*RIVER, "training", "insight", "serving", "weights", "terminal", "demo"),
     "__init__": ("model", "network", "recipes"),
 }
-DATA = ("ahead", "images", "sources", "store", "embedded", "prepare", "views", "batches")
+DATA = "ahead images sources arrays idx cifar open download store embedded prepare views batches".split()
 
 
 def name_of(path: Path) -> tuple[str, ...]:
