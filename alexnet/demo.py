@@ -5,7 +5,10 @@ finished is used when it is started again.
 """
 
 import os
+import shutil
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,17 @@ from alexnet.data.store import Store, open_store
 from alexnet.insight.report import write_report
 from alexnet.network.accounting import costs, totals
 from alexnet.recipes.named import MODERN
-from alexnet.recipes.recipe import with_epochs
+from alexnet.recipes.recipe import Recipe, with_epochs, with_rate
 from alexnet.runtime import Runtime
 from alexnet.training import loop, tasks
 
-EPOCHS = 10
+EPOCHS, BATCH, RATE = 12, 32, 0.01  # two thousand pictures: small batches, so that there are enough steps to learn in
 
 
 def run(out: Path, epochs: int | None, seed: int, chosen: Runtime) -> dict[str, Any]:
     """Do it all below `out`; the training's summary with the ten-view errors on val, and where the report is."""
     store = _prepared(out, seed)
-    task = tasks.Task(store, with_epochs(MODERN, epochs or EPOCHS), seed, chosen)
+    task = tasks.Task(store, _recipe(epochs or EPOCHS), seed, chosen)
     terminal.note(f"training will take about {terminal.duration(_expected_seconds(task))} {_because(chosen)}")
     for line in tasks.plan_lines(task):
         terminal.note(line)
@@ -41,14 +44,24 @@ def run(out: Path, epochs: int | None, seed: int, chosen: Runtime) -> dict[str, 
     return summary | {"top1_error": scores.top1_error, "top5_error": scores.top5_error, "report": str(report)}
 
 
+def _recipe(epochs: int) -> Recipe:
+    recipe = with_rate(with_epochs(MODERN, epochs), RATE)
+    return replace(recipe, training=replace(recipe.training, batch=BATCH))
+
+
 def closing_words(result: dict[str, Any]) -> str:
     """The demo's last lines: the errors, the report, and what to type for one's own pictures."""
     return (
         f"validation error, ten views: top-1 {result['top1_error']:.2f} %, top-5 {result['top5_error']:.2f} %\n"
         f"report: {result['report']}\n"
         "your own pictures, in a folder of class folders:\n"
-        "  alexnet prepare PICTURES STORE && alexnet train STORE --out RUN && alexnet report RUN"
+        f"  {_command()} prepare PICTURES STORE && {_command()} train STORE --out RUN && {_command()} report RUN"
     )
+
+
+def _command() -> str:
+    """What to type for `alexnet` here: its name where the shell would find it, else this Python's module."""
+    return "alexnet" if shutil.which("alexnet") else f"{os.path.relpath(sys.executable)} -m alexnet"
 
 
 def _prepared(out: Path, seed: int) -> Store:
@@ -64,17 +77,22 @@ def _prepared(out: Path, seed: int) -> Store:
 
 
 def _expected_seconds(task: tasks.Task) -> float:
-    """Operations of the run over the rate of a matrix product timed now; a step reaches about a third of that rate."""
-    side = 1024
-    a = torch.ones(side, side, dtype=task.runtime.dtype, device=task.runtime.device)
-    took = []
+    """Multiply-adds of the run, three times the forward pass's, over the rate of a matrix product timed now; a step reaches
+    about two thirds of that rate."""
+    network, classes = task.recipe.network, len(task.store.classes)
+    sides = [task.side(epoch + 0.5) for epoch in range(task.recipe.training.epochs)]
+    adds = [totals(costs(replace(network, input=(3, side, side)), classes))["multiply_adds"] for side in sides]
+    return 3 * 1.5 * len(task.train) * sum(adds) * _seconds_per_add(task.runtime)
+
+
+def _seconds_per_add(chosen: Runtime) -> float:
+    side, took = 1024, []
+    a = torch.ones(side, side, dtype=chosen.dtype, device=chosen.device)
     for _ in range(4):
         began = time.monotonic()
         float((a @ a)[0, 0])
         took.append(time.monotonic() - began)
-    adds = totals(costs(task.recipe.network, len(task.store.classes)))["multiply_adds"]
-    pictures = len(task.store.splits["train"]) * task.recipe.training.epochs
-    return 3 * 3 * adds * pictures * min(took) / side**3
+    return min(took) / side**3
 
 
 def _because(chosen: Runtime) -> str:
