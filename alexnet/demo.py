@@ -78,11 +78,11 @@ def _prepared(out: Path, seed: int) -> Store:
 
 def _expected_seconds(task: tasks.Task) -> float:
     """Multiply-adds of the run, three times the forward pass's, over the rate of a matrix product timed now; a step reaches
-    about two thirds of that rate."""
+    about half of that rate."""
     network, classes = task.recipe.network, len(task.store.classes)
     sides = [task.side(epoch + 0.5) for epoch in range(task.recipe.training.epochs)]
     adds = [totals(costs(replace(network, input=(3, side, side)), classes))["multiply_adds"] for side in sides]
-    return 3 * 1.5 * len(task.train) * sum(adds) * _seconds_per_add(task.runtime)
+    return 3 * 2 * len(task.train) * sum(adds) * _seconds_per_add(task.runtime)
 
 
 def _seconds_per_add(chosen: Runtime) -> float:

@@ -1,4 +1,4 @@
-"""The README's picture: one val picture of each class with what the net says of it, and the kernels of its first layer.
+"""The README's picture: the first val picture of each class and what the net says of it.
 
 python benchmarks/demo_figure.py alexnet-demo/run-0 alexnet-demo/store-0 docs/figures/demo.jpg
 """
@@ -11,11 +11,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from alexnet.data.store import open_store
 from alexnet.evaluate import probabilities
-from alexnet.insight.figures import kernels
 from alexnet.model import ready
 from alexnet.runtime import choose
 
-SIDE, GAP, LINE, WIDTH = 150, 8, 22, 1272
+SIDE, GAP, LINE, COLUMNS = 160, 8, 22, 6
 
 
 def main() -> None:
@@ -29,21 +28,16 @@ def main() -> None:
     firsts = [int(np.flatnonzero(val.labels == label)[0]) for label in range(len(store.classes))]
     squares = np.stack([val.pixels(i) for i in firsts])
     shares = probabilities((model.network, model.view), squares, 10, runtime)
-    filters = kernels(model.network.get_parameter("conv1.weight").detach().float().numpy(), model.recipe.network.towers)
-    columns = WIDTH // (SIDE + GAP)
-    rows = -(-len(firsts) // columns)
-    filters = filters.resize((WIDTH, round(filters.height * WIDTH / filters.width)), Image.Resampling.LANCZOS)
-    top = rows * (SIDE + LINE + GAP)
-    sheet = Image.new("RGB", (WIDTH, top + filters.height), "white")
+    rows = -(-len(firsts) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) - GAP, rows * (SIDE + LINE + GAP) - GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for place, (square, share) in enumerate(zip(squares, shares, strict=True)):
-        left, upper = place % columns * (SIDE + GAP), place // columns * (SIDE + LINE + GAP)
+        left, upper = place % COLUMNS * (SIDE + GAP), place // COLUMNS * (SIDE + LINE + GAP)
         sheet.paste(Image.fromarray(square).resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left, upper))
         said = f"{store.classes[int(share.argmax())]} {100 * float(share.max()):.0f} %"
         pen.text((left, upper + SIDE + 2), said, "black", font)
-    sheet.paste(filters, (0, top))
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(given.out, quality=85)
+    sheet.save(given.out, quality=88)
 
 
 if __name__ == "__main__":
