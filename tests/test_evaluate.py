@@ -71,7 +71,7 @@ def test_a_model_of_other_classes_is_refused(store: Store) -> None:
 
 
 def test_dense_is_the_mean_over_all_places(store: Store) -> None:
-    recipe = tiny(ORIGINAL)
+    recipe = tiny(PAPER)
     recipe = replace(recipe, network=replace(recipe.network, input=(3, 67, 67)))  # 1 x 1 of the last pool; records have 104
     network, view = start(AlexNet(recipe.network, len(store.classes)), 0).eval(), view_of(store, recipe)
     squares = np.stack([store.splits["val"].pixels(i) for i in range(3)])
