@@ -97,5 +97,5 @@ def _seconds_per_add(chosen: Runtime) -> float:
 
 def _because(chosen: Runtime) -> str:
     if chosen.dtype == torch.float32 and chosen.device.type == "cpu":
-        return "(this processor has no bf16 units: about four times as long as with them)"
+        return "(in float32: this processor has no bf16 units)"
     return ""
