@@ -333,20 +333,13 @@ def describe(recipe: str, classes: int, settings: tuple[str, ...], as_json: bool
         terminal.emit_json({"recipe": recipe, "layers": [asdict(cost) for cost in layers], **whole})
         return
     rows = [
-        [
-            cost.name,
-            words.layer(step),
-            words.shape(cost.shape),
-            cost.parameters or "",
-            cost.neurons or "",
-            cost.multiply_adds or "",
-        ]
-        for cost, step in zip(layers, network.layers, strict=True)
+        [cost.name, cost.kind, words.shape(cost.shape), cost.parameters or "", cost.neurons or "", cost.multiply_adds or ""]
+        for cost in layers
     ]
     rows.append(["in all", "", "", whole["parameters"], whole["neurons"], whole["multiply_adds"]])
-    terminal.table(
-        f"{recipe}, {classes} classes", ["layer", "what it does", "output", "parameters", "neurons", "multiply-adds"], rows
-    )
+    terminal.table(f"{recipe}, {classes} classes", ["layer", "kind", "output", "parameters", "neurons", "multiply-adds"], rows)
+    does = [[cost.name, words.layer(step)] for cost, step in zip(layers, network.layers, strict=True)]
+    terminal.table("what each layer does", ["layer", "what it does"], does)
     terminal.say(f"float32 parameters take {whole['parameter_bytes'] / 2**20:.2f} MiB")
 
 

@@ -31,7 +31,7 @@ def note(text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output; every column but the first is set flush right."""
+    """A table on standard output; columns of numbers are set flush right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -39,7 +39,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
     grid = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(columns):
-        grid.add_column(column, justify="right" if place else "left", overflow="fold")
+        numbers = any(isinstance(row[place], int | float) for row in rows)
+        grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(_cell(value)) for value in row))
     Console().print(grid)
