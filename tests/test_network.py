@@ -15,7 +15,7 @@ from alexnet.network.geometry import plan
 from alexnet.recipes.layers import Activation, Conv, Dropout, Full, Local, Pool
 from alexnet.recipes.named import MODERN, ORIGINAL, PAPER, RECIPES, named
 from alexnet.recipes.recipe import Network
-from tests.conftest import tiny
+from tests.conftest import shrunk_layer, tiny
 
 # kernel elements per output, bias, outputs: the paper's layers (section 3.5, figure 2)
 LAYERS = {
@@ -103,7 +103,7 @@ def test_the_arithmetic_of_the_other_nets(name: str) -> None:
 
 
 def test_every_recipe_of_the_design_is_there() -> None:
-    others = {"original", "original-2012", "paper", "modern", "figure1-tanh", "figure1-sigmoid"}
+    others = {"original", "original-2012", "original-dexp", "paper", "modern", "figure1-tanh", "figure1-sigmoid"}
     assert {recipe.name for recipe in RECIPES} == set(EXPECTED) | others
 
 
@@ -208,6 +208,22 @@ def test_dropout_is_a_function_of_picture_layer_and_unit(rescale) -> None:  # ty
     correlation = np.corrcoef(share.numpy()) - np.eye(64)
     assert abs(correlation).max() < 0.1
     assert dropped.max() == pytest.approx(1.0 if rescale == "test" else 1 / 0.7)
+
+
+def test_dropout_before_the_first_full_layer_draws_for_every_unit_of_every_map() -> None:
+    keys = torch.arange(5, dtype=torch.int32)
+    maps = drop(torch.ones(5, 8, 3, 3), Dropout(0.5), keys, layer=2)
+    assert torch.equal(maps.flatten(1), drop(torch.ones(5, 72), Dropout(0.5), keys, layer=2))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_net_can_take_a_step_of_training(recipe) -> None:  # type: ignore[no-untyped-def]
+    side = min(recipe.network.input[1], 99)
+    shape = replace(recipe.network, layers=tuple(shrunk_layer(layer) for layer in recipe.network.layers))
+    net = start(AlexNet(replace(shape, input=(shape.input[0], side, side)), 7), seed=0).train()
+    x = torch.randn(3, shape.input[0], side, side)
+    F.cross_entropy(net(x, torch.arange(3, dtype=torch.int32)), torch.tensor([0, 1, 6])).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
 def test_the_start_follows_the_description_and_the_seed() -> None:

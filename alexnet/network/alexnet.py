@@ -158,12 +158,13 @@ def keep_all(x: Tensor, dropout: Dropout) -> Tensor:
 
 
 def drop(x: Tensor, dropout: Dropout, keys: Tensor | None, layer: int) -> Tensor:
-    """x (N, units) with each unit silenced with probability p; the draw is a hash of (key, layer, unit)."""
+    """x (N, ...) with each unit silenced with probability p; the draw is a hash of (key, layer, unit)."""
     if keys is None:
         raise ValueError("dropout while training needs the pictures' keys")
-    units = _mix32(torch.arange(x.shape[1], dtype=torch.int32, device=x.device) + layer * x.shape[1])
+    count = x[0].numel()
+    units = _mix32(torch.arange(count, dtype=torch.int32, device=x.device) + layer * count)
     draws = _mix32(units ^ keys[:, None])  # (N, units), uniform over all int32
-    kept = draws >= int(dropout.p * 2**32) - 2**31
+    kept = (draws >= int(dropout.p * 2**32) - 2**31).view(x.shape)
     return x * kept if dropout.rescale == "test" else x * kept / (1 - dropout.p)
 
 
