@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from alexnet.errors import UsageError
 from alexnet.recipes.named import MODERN, ORIGINAL, PAPER, RECIPES, named
 from alexnet.recipes.recipe import with_epochs, with_rate
-from alexnet.recipes.schedules import Line, Plateau, PlateauState, Steps
+from alexnet.recipes.schedules import Line, Plateau, PlateauState, Steps, exponential_steps
 from alexnet.recipes.settings import from_json, override, to_json
 
 
@@ -36,6 +36,8 @@ def test_settings_reach_every_depth() -> None:
     assert override(PAPER, "training.rate.patience=3").training.rate == Plateau(patience=3)
     assert override(MODERN, "network.input=3,99,99").network.input == (3, 99, 99)
     assert override(MODERN, "views.mirror=false").views.mirror is False
+    steps = json.dumps(to_json(Steps(((0, 0.1), (5, 0.01)))))
+    assert override(PAPER, f"training.rate={steps}").training.rate == Steps(((0, 0.1), (5, 0.01)))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,9 @@ def test_settings_reach_every_depth() -> None:
         ("views.mean=median", "'image' or 'colour'"),
         ("training", "expected name=value"),
         ("training=3", "name one of its parts"),
+        ("training.rate={", "not JSON"),
+        ('training.rate={"kind": "Cosine"}', "expected one of"),
+        (f"training.rate={json.dumps(to_json(MODERN.views))}", "expected .*Steps"),
         ("training.batch.size=3", "one name too many"),
     ],
 )
@@ -65,6 +70,11 @@ def test_schedules_hold_and_run_between_their_points() -> None:
     steps, line = Steps(((0, 1.0), (2, 0.1))), Line(((0, 0.0), (1, 1.0), (3, 0.0)))
     assert [steps.at(epoch) for epoch in (0, 1.99, 2, 9)] == [1.0, 1.0, 0.1, 0.1]
     assert [line.at(epoch) for epoch in (0, 0.5, 1, 2, 3, 9)] == [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_the_discrete_exponential_falls_by_equal_factors_over_equal_times() -> None:
+    course = exponential_steps(0.01, 0.00004, levels=4, epochs=90)
+    assert [round(course.at(epoch), 5) for epoch in (0, 22.4, 22.5, 45, 67.5, 90)] == [0.01, 0.01, 0.00159, 0.00025, 4e-5, 4e-5]
 
 
 @given(st.integers(1, 500), st.floats(0, 0.999))

@@ -33,7 +33,7 @@ from alexnet.recipes.others import (
     OWT_NETWORK,
 )
 from alexnet.recipes.recipe import Apart, Recipe, Training, Views
-from alexnet.recipes.schedules import Line, Plateau, Steps
+from alexnet.recipes.schedules import Line, Plateau, Steps, exponential_steps
 
 # Run #145 on ILSVRC-2010 (layers/layer-params-145-2010.cfg): 37.47 / 17.00 % on the test pictures, ten views.
 ORIGINAL = Recipe(
@@ -121,6 +121,22 @@ ORIGINAL_2012 = Recipe(
         apart=(
             Apart(".bias", Steps(((0, 0.02),))),
             Apart("conv1.weight", Steps(((0, 0.01), (25, 0.001), (51, 1e-4), (67, 1e-5), (72, 0.0)))),
+        ),
+    ),
+)
+# #145's net with the rates of run #170 (40.53 / 18.05), later those of cuda-convnet2: four levels, 250 times in all; noise off at
+# 68, conv1 held from 74. The length of that run and its biases' rate are not recorded: 90 epochs and a tenth from half-way, as there.
+ORIGINAL_DEXP = replace(
+    ORIGINAL_2012,
+    name="original-dexp",
+    views=replace(ORIGINAL.views, noise=Steps(((0, 0.1), (68, 0.0)))),
+    training=replace(
+        ORIGINAL.training,
+        epochs=90,
+        rate=exponential_steps(0.01, 0.00004, levels=4, epochs=90),
+        apart=(
+            Apart(".bias", Steps(((0, 0.02), (45, 0.002)))),
+            Apart("conv1.weight", Steps((*exponential_steps(0.01, 0.00004, 4, 90).points, (74, 0.0)))),
         ),
     ),
 )
@@ -220,7 +236,7 @@ FIGURE1_TANH = replace(FIGURE1, name="figure1-tanh", network=FIGURE1_TANH_NETWOR
 FIGURE1_SIGMOID = replace(FIGURE1, name="figure1-sigmoid", network=FIGURE1_SIGMOID_NETWORK)
 
 RECIPES = (
-    *(ORIGINAL, ORIGINAL_2012, PAPER, MODERN),
+    *(ORIGINAL, ORIGINAL_2012, ORIGINAL_DEXP, PAPER, MODERN),
     *(NO_NORM, NO_OVERLAP, HALF, SEPARATE, SIX),
     *(SINGLE, SINGLE_PRENORM, POOL_NORM),
     *(CAFFE, CAFFENET, OWT, FASHION),

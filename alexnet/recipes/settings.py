@@ -1,10 +1,13 @@
 """Recipes as text: strict JSON both ways, and single settings by dotted name (`training.batch=64`).
 
+A setting made of several values, as a schedule is, can be given whole in the same JSON that recipe.json holds.
+
 Strict means that an unknown name is an error that lists the nearest known ones, and that a value must have the type its field
 declares. So a setting that nothing reads cannot exist, and a file of another version cannot be half understood.
 """
 
 import ast
+import json
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -76,6 +79,8 @@ def _set(value: Any, path: list[str], text: str, whole: str) -> Any:
     part = getattr(value, part_name)
     expected = get_type_hints(type(value))[part_name]
     may_be_none = type(None) in get_args(expected)
+    if len(path) == 1 and text.startswith("{"):
+        return replace(cast(Any, value), **{part_name: _read_json(text, expected, whole)})
     if len(path) > 1 or (is_dataclass(part) and not may_be_none):
         return replace(cast(Any, value), **{part_name: _set(part, path[1:], text, whole)})
     return replace(cast(Any, value), **{part_name: _read(text, expected, whole)})
@@ -102,6 +107,15 @@ def _read(text: str, expected: Any, whole: str) -> Any:
         found = text
     _require(found, expected, whole)
     return float(found) if expected is float else found
+
+
+def _read_json(text: str, expected: Any, whole: str) -> Any:
+    try:
+        found = from_json(json.loads(text))
+    except ValueError as error:
+        raise UsageError(f"{whole}={text}: not JSON ({error}); expected one value as recipe.json holds it") from error
+    _require(found, expected, whole)
+    return found
 
 
 def _require(found: Any, expected: Any, name: str) -> None:
