@@ -56,9 +56,10 @@ ORIGINAL = Recipe(
         decay=5e-4,
         decay_biases=False,
         apart=(
-            # twice the weights', cut once; when is not recorded: assumed at 51, for conv1 too, whose weights alone are frozen
+            # twice the weights', cut once; when is not recorded: assumed at 51
             Apart(".bias", Steps(((0, 0.02), (51, 0.002)))),
             Apart("conv1.weight", Steps(((0, 0.01), (23, 0.001), (51, 1e-4), (68, 1e-5), (72, 0.0)))),  # frozen at the end
+            Apart("conv1.bias", Steps(((0, 0.02), (51, 0.002), (72, 0.0)))),  # 0 at the end: assumed together with the weights
         ),
         reshuffle=False,  # batch files shuffled once, read in the same order every epoch
     ),
@@ -121,11 +122,12 @@ ORIGINAL_2012 = Recipe(
         apart=(
             Apart(".bias", Steps(((0, 0.02),))),
             Apart("conv1.weight", Steps(((0, 0.01), (25, 0.001), (51, 1e-4), (67, 1e-5), (72, 0.0)))),
+            Apart("conv1.bias", Steps(((0, 0.02), (72, 0.0)))),
         ),
     ),
 )
-# #145's net with the rates of run #170 (40.53 / 18.05), later those of cuda-convnet2: four levels, 250 times in all; noise off at
-# 68, conv1 held from 74. The length of that run and its biases' rate are not recorded: 90 epochs and a tenth from half-way, as there.
+# #145's net with the schedules of run #170 (40.53 / 18.05; its own net is that of #153): weights over four levels, 250 times in
+# all, biases over two; noise off at 68, conv1's weights held from 74. Its length is not recorded: 90 epochs, as in cuda-convnet2.
 ORIGINAL_DEXP = replace(
     ORIGINAL_2012,
     name="original-dexp",
@@ -135,7 +137,7 @@ ORIGINAL_DEXP = replace(
         epochs=90,
         rate=exponential_steps(0.01, 0.00004, levels=4, epochs=90),
         apart=(
-            Apart(".bias", Steps(((0, 0.02), (45, 0.002)))),
+            Apart(".bias", exponential_steps(0.02, 0.002, levels=2, epochs=90)),
             Apart("conv1.weight", Steps((*exponential_steps(0.01, 0.00004, 4, 90).points, (74, 0.0)))),
         ),
     ),
