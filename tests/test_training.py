@@ -20,7 +20,7 @@ from alexnet.recipes.recipe import Recipe, with_epochs, with_frozen, with_rate
 from alexnet.recipes.schedules import PlateauState, Steps
 from alexnet.training import loop, tasks
 from alexnet.training.checkpoint import locked
-from alexnet.training.optimizer import Optimizer, rates
+from alexnet.training.optimizer import Optimizer
 from tests.conftest import tiny, tiny_task
 
 RECIPES = [tiny(ORIGINAL), tiny(MODERN)]
@@ -67,14 +67,14 @@ def test_the_update_is_the_papers_with_the_programs_rates() -> None:
             if rate:
                 velocity[name] = 0.9 * velocity[name] - decay * rate * expected[name] - rate * gradient
                 expected[name] = expected[name] + velocity[name]
-        optimizer.update(rates(training, list(expected), step, PlateauState()))
+        optimizer.update(training.rates(expected, step, PlateauState()))
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-12, atol=1e-12)
 
 
 def test_original_rates_are_those_of_the_parameter_file() -> None:
     names = ["conv1.weight", "conv1.bias", "fc8.weight", "fc8.bias"]
-    at = {epoch: rates(ORIGINAL.training, names, epoch, PlateauState()) for epoch in (0, 23, 51, 68, 72, 92)}
+    at = {epoch: ORIGINAL.training.rates(names, epoch, PlateauState()) for epoch in (0, 23, 51, 68, 72, 92)}
     assert at[0] == {"conv1.weight": 0.01, "conv1.bias": 0.02, "fc8.weight": 0.01, "fc8.bias": 0.02}
     assert [at[epoch]["fc8.weight"] for epoch in (23, 51, 92)] == [0.001, 1e-4, 1e-5]
     assert [at[epoch]["conv1.weight"] for epoch in (51, 68, 72)] == [1e-4, 1e-5, 0.0]

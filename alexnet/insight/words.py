@@ -61,6 +61,13 @@ def times(*sides: int) -> str:
 # ---- recipes
 
 
+def called(what: Layer) -> str:
+    """A layer's name; one that has none is called by what it does: relu, dropout, fit."""
+    if isinstance(what, Activation):
+        return what.function
+    return what.name if not isinstance(what, Dropout | Fit) else type(what).__name__.lower()
+
+
 def layer(what: Layer, rounded_up: bool = False) -> str:
     """What a layer does, in a few words; `rounded_up`: its last windows run past the edge."""
     match what:

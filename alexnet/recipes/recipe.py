@@ -4,12 +4,13 @@ They are kept apart, as the 2012 program kept its layer files from its parameter
 reasons. `with_epochs` and `with_rate` change a recipe's length and rate as a whole; `settings.override` changes anything else.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from alexnet.errors import must_be
 from alexnet.recipes.layers import Layer, Rounding, Shape, Weighted
-from alexnet.recipes.schedules import Plateau, Schedule, Steps
+from alexnet.recipes.schedules import Plateau, PlateauState, Schedule, Steps, rate_at
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Views:
     rotation: float = 0.0
     test: Literal[1, 9, 10] = 10
 
+    def __post_init__(self) -> None:
+        needed = "views.sizes shrinks pictures, not their mean image: it needs views.mean=colour, or views.sizes=none first"
+        must_be(self.sizes is None or self.mean == "colour", needed)
+
 
 @dataclass(frozen=True)
 class Apart:
@@ -85,6 +90,24 @@ class Training:
     def batches(self, pictures: int) -> int:
         """Batches in an epoch of so many pictures; the last may be smaller."""
         return -(-pictures // self.batch)
+
+    def rate_of(self, name: str, epoch: float, plateau: PlateauState) -> float:
+        """The rate of a parameter, such as `conv1.weight`, at an epoch (a fraction inside one)."""
+        own = [apart.rate for apart in self.apart if apart.rate is not None and name.endswith(apart.suffix)]
+        if own:
+            return rate_at(own[-1], epoch, plateau)
+        return rate_at(self.rate, epoch, plateau) * (self.bias_rate if name.endswith(".bias") else 1)
+
+    def rates(self, names: Iterable[str], epoch: float, plateau: PlateauState) -> dict[str, float]:
+        """The rates of several parameters."""
+        return {name: self.rate_of(name, epoch, plateau) for name in names}
+
+    def decay_of(self, name: str) -> float:
+        """The decay of a parameter."""
+        if name.endswith(".bias") and not self.decay_biases:
+            return 0.0
+        own = [apart.decay for apart in self.apart if apart.decay is not None and name.endswith(apart.suffix)]
+        return own[-1] if own else self.decay
 
 
 @dataclass(frozen=True)

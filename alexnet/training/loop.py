@@ -28,7 +28,7 @@ from alexnet.recipes.schedules import Plateau, rate_at
 from alexnet.runtime import machine
 from alexnet.training import checkpoint
 from alexnet.training.checkpoint import Progress
-from alexnet.training.optimizer import Optimizer, rates
+from alexnet.training.optimizer import Optimizer
 from alexnet.training.tasks import DESCRIPTION, Task, check
 
 RECORDS_PER_EPOCH = 50  # how often the loss goes into metrics.jsonl
@@ -124,7 +124,7 @@ def _learn(run: Run, position: Position, batch: Batch) -> float:
     """One batch: views, forward, backward, update; its loss. The run then stands behind it."""
     recipe, runtime = run.task.recipe, run.task.runtime
     epoch = position.epoch + position.batch / run.stream.batches_per_epoch
-    now = rates(recipe.training, list(run.optimizer.parameters), epoch, run.progress.plateau)
+    now = recipe.training.rates(run.optimizer.parameters, epoch, run.progress.plateau)
     views = run.view.training_tensor(
         batch.crops, batch.draws, recipe.views.noise.at(epoch), run.task.side(epoch), runtime.device, runtime.dtype
     )
