@@ -1,5 +1,6 @@
 """What many tests share: pictures drawn from whole numbers, a small store of them, and the recipes shrunk to train in seconds."""
 
+import functools
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from alexnet.data.images import Policy
 from alexnet.data.prepare import prepare
 from alexnet.data.sources import Fractions, open_source
 from alexnet.data.store import Store, open_store
+from alexnet.native import library as native
 from alexnet.randomness import below, key
 from alexnet.recipes.layers import Conv, Full, Layer
 from alexnet.recipes.recipe import Recipe, with_epochs
@@ -54,6 +56,18 @@ def make_store(pictures: Path, path: Path) -> Store:
         policy = Policy(size=SIDE, encoding="raw")
         prepare(source, path, policy, Fractions(0.2, 0.2), on_bad="fail", workers=1, progress=lambda done, of: None)
     return open_store(path)
+
+
+@pytest.fixture(params=["native", "generic", "plain"])
+def each_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The forms an operation comes in: compiled for this processor, for any, and in torch's own operations."""
+    monkeypatch.setenv("ALEXNET_KERNELS", "plain" if request.param == "plain" else "")
+    if request.param == "generic":
+        monkeypatch.setattr(native, "CHOICES", ((),))
+        monkeypatch.setattr(native, "_loaded", functools.cache(native._loaded.__wrapped__))
+    if request.param != "plain" and native.library() is None:
+        pytest.skip(native.state())
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")

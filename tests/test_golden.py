@@ -1,8 +1,8 @@
 """Golden trajectories: fifty recorded losses of a tiny `original` and a tiny `modern`, so that no change alters the mathematics
 unseen.
 
-On the build and kind of processor they were recorded on they must be equal to the last bit; elsewhere, where sums are taken in
-another order, within 1e-4 of each. To record them anew after a deliberate change: python -m tests.test_golden
+On the build, kernels and kind of processor they were recorded on they must be equal to the last bit; elsewhere, where sums are
+taken in another order, within 1e-4 of each. To record them anew after a deliberate change: python -m tests.test_golden
 """
 
 import json
@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from alexnet.data.store import Store
+from alexnet.native import library as native
 from alexnet.recipes.named import MODERN, ORIGINAL
 from alexnet.recipes.recipe import Recipe, with_rate
 from alexnet.training import loop
@@ -27,7 +28,8 @@ RECIPES = tuple(with_rate(tiny(recipe, epochs=8), 0.001) for recipe in (ORIGINAL
 def build() -> dict[str, Any]:
     """What the last bits of a float32 sum depend on."""
     able = torch.cpu.get_capabilities()
-    return {"torch": torch.__version__, "able": sorted(name for name, has in able.items() if has is True), "threads": 1}
+    able_to = sorted(name for name, has in able.items() if has is True)
+    return {"torch": torch.__version__, "able": able_to, "threads": 1, "kernels": native.state()}
 
 
 def losses(recipe: Recipe, store: Store) -> list[float]:

@@ -11,24 +11,30 @@ PACKAGE = Path(__file__).parents[1] / "alexnet"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from rooms that stand before it, and within its own.
-RIVER = ("errors", "randomness", "durable", "tensorfile", "recipes", "runtime", "data", "network", "model", "evaluate")
+RIVER = (
+    *("errors", "cache", "randomness", "durable", "tensorfile", "recipes", "runtime", "native"),
+    *("data", "network", "model", "evaluate"),
+)
 UPSTREAM = {
     **{room: RIVER[:place] for place, room in enumerate(RIVER)},
     "durable": ("errors",),
     "tensorfile": ("errors", "durable"),
     "recipes": ("errors",),
     "runtime": ("errors",),
-    "network": ("errors", "randomness", "recipes"),
+    "cache": (),
+    "native": ("errors", "cache"),
+    "network": ("errors", "randomness", "recipes", "native"),
     "training": RIVER,
     "insight": RIVER,
     "serving": RIVER,
     "weights": RIVER,
+    "measure": (*RIVER, "training"),
     "terminal": (),
     "demo": (*RIVER, "training", "insight", "terminal"),
-    "__main__": (*RIVER, "training", "insight", "serving", "weights", "terminal", "demo"),
+    "__main__": (*RIVER, "training", "insight", "serving", "weights", "measure", "terminal", "demo"),
     "__init__": ("model", "network", "recipes"),
 }
-DATA = "ahead images sources arrays idx cifar open download store embedded prepare views batches".split()
+DATA = "ahead images pixels sources arrays idx cifar open download store embedded prepare views batches".split()
 
 
 def name_of(path: Path) -> tuple[str, ...]:

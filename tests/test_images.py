@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from alexnet.data import images
 from alexnet.data.images import BadPicture, Policy, decode, encode, record, square
 from alexnet.errors import AlexNetError
 
@@ -218,3 +219,11 @@ def test_policy_survives_json_and_knows_no_other_keys() -> None:
     for value in [*wrong, whole | {"channels": True}, whole | {"background": [1, 2]}, whole | {"encoding": "png"}]:
         with pytest.raises(AlexNetError, match="policy"):
             Policy.from_json(value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_faster_decoder_gives_the_same_bits(channels: int) -> None:
+    assert images._simplejpeg_agrees(), "simplejpeg is installed with the development tools"
+    pixels = np.random.default_rng(channels).integers(0, 256, (64, 64, channels), dtype=np.uint8)
+    record = images.encode(pixels, Policy(size=64, channels=channels, encoding="jpeg"))
+    assert np.array_equal(images._by_simplejpeg(record), images._by_pillow(record))

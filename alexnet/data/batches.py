@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet.data import pixels
 from alexnet.data.ahead import prefetched
 from alexnet.data.store import Split
-from alexnet.data.views import Draws, View, cut, draw, turned
+from alexnet.data.views import Draws, View, draw, turned
 from alexnet.randomness import key, permutation
 from alexnet.recipes.recipe import Training
 
@@ -67,10 +68,8 @@ class Stream:
         places = np.arange(position.batch * size, min(len(self.split), (position.batch + 1) * size))
         pictures = order[places]
         draws = draw(self.view.views, self.view.margin, self.seed, position.epoch, pictures, places)
-        side = self.view.input[1:]
-        crops = np.empty((len(pictures), *side, self.view.input[0]), np.uint8)
-        for out, picture, offset, mirror, angle in zip(crops, pictures, draws.offsets, draws.mirror, draws.angles, strict=True):
-            out[:] = cut(turned(self.split.pixels(int(picture)), angle), tuple(offset), side, mirror)
+        squares = [turned(self.split.pixels(int(i)), angle) for i, angle in zip(pictures, draws.angles, strict=True)]
+        crops = pixels.crops(squares, (draws.offsets, draws.mirror), self.view.input[1:])
         return Batch(pictures, torch.from_numpy(crops), torch.from_numpy(self.split.labels[pictures]), draws)
 
     def _jobs(self, position: Position) -> Iterator[Callable[[], tuple[Position, Batch]]]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
+from alexnet.cache import cache_folder
 from alexnet.durable import sync, unwritten, whole
 from alexnet.errors import AlexNetError, UsageError
 
@@ -93,12 +94,6 @@ def download(name: str, progress: Progress) -> Path:
     if name not in COLLECTIONS:
         raise UsageError(f"{name}: no set of that name, expected {', '.join(COLLECTIONS)}")
     return fetch(COLLECTIONS[name], cache_folder() / name, progress)
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: ALEXNET_CACHE, else alexnet below XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("ALEXNET_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alexnet"
 
 
 def fetch(collection: Collection, folder: Path, progress: Progress) -> Path:

@@ -6,11 +6,13 @@ carry; so decode(record(file)) is the same when a store is prepared and when a m
 becomes `BadPicture` with the reason. It knows nothing of colour profiles: levels are taken as stored, as in 2012.
 """
 
+import functools
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 
@@ -217,8 +219,30 @@ def _decode_raw(record: bytes | memoryview) -> np.ndarray:
 
 
 def _decode_jpeg(record: bytes | memoryview) -> np.ndarray:
+    return _by_simplejpeg(record) if _simplejpeg_agrees() else _by_pillow(record)
+
+
+def _by_pillow(record: bytes | memoryview) -> np.ndarray:
     pixels = np.asarray(Image.open(BytesIO(record), formats=("JPEG",)))
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _by_simplejpeg(record: bytes | memoryview) -> np.ndarray:
+    import simplejpeg
+
+    stored = simplejpeg.decode_jpeg_header(record)[2]
+    return simplejpeg.decode_jpeg(record, "GRAY" if stored == "Gray" else "RGB")
+
+
+@functools.cache
+def _simplejpeg_agrees() -> bool:
+    """Whether simplejpeg, half again as fast and more, is installed and gives Pillow's very bits on a drawn picture."""
+    if find_spec("simplejpeg") is None:  # it comes with the extra `fast`
+        return False
+    y, x = np.mgrid[0:97, 0:89]
+    drawn = np.stack([(x * x + 3 * y) % 256, (5 * x ^ y) % 256, (x * y) % 251], -1).astype(np.uint8)
+    records = [encode(drawn[..., :channels], Policy(size=97, channels=channels, encoding="jpeg")) for channels in (1, 3)]
+    return all(np.array_equal(_by_pillow(record), _by_simplejpeg(record)) for record in records)
 
 
 def _one_line(reason: Exception) -> str:

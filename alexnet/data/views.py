@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from alexnet.data import images
+from alexnet.data import images, pixels
 from alexnet.data.images import Policy
+from alexnet.data.pixels import Mean
 from alexnet.data.store import Colour
 from alexnet.errors import AlexNetError
 from alexnet.randomness import below, key, normal, uniform
@@ -51,12 +51,6 @@ def draw(views: Views, margin: int, seed: int, epoch: int, pictures: np.ndarray,
         colour=normal(key(seed, "colour", epoch, pictures), 3),
         dropout=(key(seed, "dropout", epoch, pictures) >> np.uint64(32)).astype(np.uint32).view(np.int32),
     )
-
-
-def cut(square: np.ndarray, offset: tuple[int, int], side: tuple[int, int], mirror: bool) -> np.ndarray:
-    """The crop (H, W, C) of a square at an offset, mirrored left to right or not; a view, no copy."""
-    crop = square[offset[0] : offset[0] + side[0], offset[1] : offset[1] + side[1]]
-    return crop[:, ::-1] if mirror else crop
 
 
 def turned(square: np.ndarray, angle: float) -> np.ndarray:
@@ -125,34 +119,24 @@ class View:
         self, crops: np.ndarray | Tensor, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Crops (N, H, W, C) as the network sees them at test: less the mean of the centre, scaled; (N, C, H, W)."""
-        x = _levels(crops, device) - torch.from_numpy(self._mean_view).to(device)
-        return (x * self.views.scale).permute(0, 3, 1, 2).to(dtype)
+        return pixels.levels(_tensor(crops).to(device), Mean(self._mean_view), self.views.scale, dtype)
 
     def whole(self, squares: Squares, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
         """Whole squares as the network would see them at test, at every place at once: (N, C, S, S)."""
         mean = self._mean_view if self.views.mean == "colour" else self.mean
-        x = _levels(np.ascontiguousarray(squares), device) - torch.from_numpy(mean).to(device)
-        return (x * self.views.scale).permute(0, 3, 1, 2).to(dtype)
+        return pixels.levels(_tensor(squares).to(device), Mean(mean), self.views.scale, dtype)
 
     def training_tensor(
         self, crops: Tensor, draws: Draws, noise: float, side: int, device: torch.device | str, dtype: torch.dtype
     ) -> Tensor:
         """Crops (N, H, W, C) as the network sees them while training, with colour noise of that deviation; (N, C, side, side)."""
-        x = _levels(crops, device)
-        if self.views.mean == "image" and self.views.mean_at == "crop":
-            means = [
-                cut(self.mean, tuple(at), self.input[1:], flip) for at, flip in zip(draws.offsets, draws.mirror, strict=True)
-            ]
-            x -= torch.from_numpy(np.stack(means)).to(device)
-        else:
-            x -= torch.from_numpy(self._mean_view).to(device)
-        if noise:
-            shift = self.colour_shift(draws.colour, noise).astype(np.float32)
-            x += torch.from_numpy(shift)[:, None, None].to(device)
-        x = (x * self._training_scale(noise)).permute(0, 3, 1, 2)
-        if side != x.shape[-1]:
-            x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
-        return x.to(dtype)
+        follows = self.views.mean == "image" and self.views.mean_at == "crop"
+        mean = Mean(self.mean, follows=True) if follows else Mean(self._mean_view)
+        shift = self.colour_shift(draws.colour, noise) if noise else None
+        crops = crops.to(device)
+        crops = crops if side == crops.shape[2] else pixels.resized(crops, side)
+        places = (draws.offsets, draws.mirror) if follows else None
+        return pixels.levels(crops, mean, self._training_scale(noise), dtype, places, shift)
 
     def colour_shift(self, normals: np.ndarray, noise: float) -> np.ndarray:
         """Grey levels (N, C) to add to every pixel of a picture, from normal draws (N, 3) (paper, section 4.1).
@@ -189,6 +173,5 @@ class View:
         return np.ascontiguousarray(crops[:, :, ::-1] if mirror else crops)
 
 
-def _levels(crops: np.ndarray | Tensor, device: torch.device | str) -> Tensor:
-    tensor = torch.from_numpy(crops) if isinstance(crops, np.ndarray) else crops
-    return tensor.to(device).float()
+def _tensor(crops: np.ndarray | Tensor) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(crops)) if isinstance(crops, np.ndarray) else crops

@@ -6,7 +6,7 @@ grouped layers in torch's layout with the towers' halves in order. Dropout is co
 picture's key, layer, unit), so it does not depend on who computes it. It knows nothing of pictures, rates or files.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alexnet.errors import UsageError
+from alexnet.network.blocks import Block, Placed, joined
 from alexnet.network.geometry import Planned, bias_shape, inputs_of_a_unit, plan, weight_shape
 from alexnet.network.response_norm import norm_across_maps, norm_over_space
 from alexnet.randomness import key
@@ -33,6 +34,7 @@ from alexnet.recipes.layers import (
 )
 from alexnet.recipes.recipe import Network
 
+Rewritable = Conv | Full | Pool  # their gradients need no output of theirs, so a relu behind them may write over it
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
@@ -54,6 +56,7 @@ class AlexNet(nn.Module):
         self.description = description
         self.classes = classes
         self.planned = plan(description, classes)
+        self.joined = joined(self.planned)
         for step in self.planned:
             if isinstance(step.layer, Weighted):
                 self.add_module(step.layer.name, Weights(weight_shape(step), bias_shape(step)))
@@ -62,8 +65,10 @@ class AlexNet(nn.Module):
         """Logits (N, classes) of views (N, C, H, W). While training, `keys` (N,) int32 name the pictures' dropout draws."""
         if self.training and keys is None:
             keys = torch.randint(-(2**31), 2**31, (len(batch),), dtype=torch.int32, device=batch.device)
-        *_, (_, logits) = self._walk(batch, keys)
-        return logits
+        x = batch
+        for placed in self.joined:
+            x = self._compute(placed, x, keys)
+        return x
 
     def dense(self, batch: Tensor) -> Tensor:
         """Logits (N, classes, rows, columns) of pictures larger than the input: every full layer works as a convolution.
@@ -87,7 +92,9 @@ class AlexNet(nn.Module):
         """The named intermediates of views (N, C, H, W), at test scaling, in the order in which they arise."""
         found: dict[str, Tensor] = {}
         current = ""
-        for step, x in self._walk(batch, None, training=False):
+        x = batch
+        for step in self.planned:
+            x = keep_all(x, step.layer) if isinstance(step.layer, Dropout) else self._apply_layer(step, x)
             name = getattr(step.layer, "name", "")
             if name or current in ("fc6", "fc7"):  # a hidden full layer's station lies behind its relu and dropout
                 current = name or current
@@ -95,14 +102,22 @@ class AlexNet(nn.Module):
         found["prob"] = x.float().softmax(1)
         return found
 
-    def _walk(self, x: Tensor, keys: Tensor | None, training: bool | None = None) -> Iterator[tuple[Planned, Tensor]]:
-        training = self.training if training is None else training
-        for place, step in enumerate(self.planned):
-            if isinstance(step.layer, Dropout):
-                x = drop(x, step.layer, keys, place) if training else keep_all(x, step.layer)
-            else:
-                x = self._apply_layer(step, x)
-            yield step, x
+    def _compute(self, placed: Placed, x: Tensor, keys: Tensor | None) -> Tensor:
+        """A layer or a block of them, for the output alone: nobody looks at what lies between."""
+        match placed.does:
+            case Block(norm, relu_before, pool, relu_after):
+                window = None if pool is None else (pool.size, pool.stride, self.description.round_pool == "up")
+                rule = norm.n, norm.k, norm.alpha, norm.beta, self._norm_towers(norm)
+                return norm_across_maps(x, *rule, relu_before=relu_before, pool=window, relu_after=relu_after)
+            case Planned(Dropout() as dropout):
+                return drop(x, dropout, keys, placed.place) if self.training else keep_all(x, dropout)
+            case Planned(Activation("relu")) if placed.place and isinstance(self.planned[placed.place - 1].layer, Rewritable):
+                return F.relu_(x)
+            case step:
+                return self._apply_layer(step, x)
+
+    def _norm_towers(self, norm: Norm) -> int:
+        return self.description.towers if norm.within == "tower" else 1
 
     def _weights(self, name: str) -> Weights:
         return cast(Weights, self.get_submodule(name))
@@ -121,8 +136,7 @@ class AlexNet(nn.Module):
                 weights = self._weights(name)
                 return locally_connected(x, weights.weight, weights.bias, local.pad)
             case Norm() as norm:
-                towers = self.description.towers if norm.within == "tower" else 1
-                return norm_across_maps(x, norm.n, norm.k, norm.alpha, norm.beta, towers)
+                return norm_across_maps(x, norm.n, norm.k, norm.alpha, norm.beta, self._norm_towers(norm))
             case SpatialNorm() as norm:
                 return norm_over_space(x, norm.n, norm.k, norm.alpha, norm.beta)
             case Pool(takes="max") as pool:

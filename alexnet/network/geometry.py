@@ -10,7 +10,7 @@ from itertools import count
 from math import prod
 
 from alexnet.errors import UsageError
-from alexnet.recipes.layers import CLASSES, Conv, Full, Layer, Local, Norm, Pool, Rounding, Shape
+from alexnet.recipes.layers import CLASSES, Conv, Full, Layer, Local, Norm, Pool, Shape
 from alexnet.recipes.recipe import Network
 
 
@@ -74,17 +74,17 @@ def _step(layer: Layer, shape: Shape, network: Network, classes: int) -> Planned
     if isinstance(layer, Conv):
         if channels % layer.groups or layer.maps % layer.groups:
             raise UsageError(f"{layer.name}: {channels} -> {layer.maps} maps cannot be cut into {layer.groups} groups")
-        sides = [_windows(side + 2 * layer.pad, layer.size, layer.stride, network.round_conv) for side in (height, width)]
+        sides = [windows(side + 2 * layer.pad, layer.size, layer.stride, network.round_conv == "up") for side in (height, width)]
         overhang = [
             max(0, (windows - 1) * layer.stride + layer.size - side - 2 * layer.pad)
             for windows, side in zip(sides, (height, width), strict=True)
         ]
         return Planned(layer, shape, (layer.maps, sides[0], sides[1]), (overhang[0], overhang[1]))
     if isinstance(layer, Local):
-        sides = [_windows(side + 2 * layer.pad, layer.size, 1, network.round_conv) for side in (height, width)]
+        sides = [windows(side + 2 * layer.pad, layer.size, 1, network.round_conv == "up") for side in (height, width)]
         return Planned(layer, shape, (layer.maps, sides[0], sides[1]))
     if isinstance(layer, Pool):
-        sides = [_windows(side, layer.size, layer.stride, network.round_pool) for side in (height, width)]
+        sides = [windows(side, layer.size, layer.stride, network.round_pool == "up") for side in (height, width)]
         return Planned(layer, shape, (channels, sides[0], sides[1]))
     if isinstance(layer, Full):
         if channels * height * width % layer.groups or layer.units % layer.groups:
@@ -97,9 +97,9 @@ def _step(layer: Layer, shape: Shape, network: Network, classes: int) -> Planned
     return Planned(layer, shape, shape)
 
 
-def _windows(side: int, size: int, stride: int, rounding: Rounding) -> int:
-    """How many windows of `size`, `stride` apart, stand along a side; 0 where not even one fits."""
-    if side < size:
-        return 0
+def windows(side: int, size: int, stride: int, up: bool) -> int:
+    """How many windows of `size`, `stride` apart, stand along a side, none beginning outside; 0 where not even one fits."""
     rest = side - size
-    return 1 + (rest // stride if rounding == "down" else -(-rest // stride))
+    if rest < 0:
+        return 0
+    return 1 + (min(-(-rest // stride), (side - 1) // stride) if up else rest // stride)

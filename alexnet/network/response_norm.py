@@ -1,9 +1,11 @@
-"""Response normalisation in plain torch: y = x * d**-beta with d = k + alpha * S(x**2) (paper, section 3.3).
+"""Response normalisation: y = x * d**-beta with d = k + alpha * S(x**2) (paper, section 3.3).
 
 S sums over a window around x: n neighbouring maps at the same place (across maps), or n x n neighbouring pixels of the same map
 (spatial; in the 2012 program, not in the text). S is its own transpose, so the exact gradient for both is
 gx = g * d**-beta - 2 * alpha * beta * x * S(g * x * d**(-beta - 1)), from x alone: nothing else is kept for the backward pass.
-Across maps S is a product with a banded matrix; the work goes a few pictures at a time so that its buffers stay in cache.
+Where there is a compiler, `norm_kernels` computes this in one pass, with the relus and the pool next to it. The plain form here
+does the same in torch's own operations, for any device and dtype: across maps S is a product with a banded matrix, and the work
+goes a few pictures at a time so that its buffers stay in cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,14 +13,38 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from alexnet.network import norm_kernels
 
 WindowSum = Callable[[Tensor], Tensor]  # (n, C, H, W) -> the same shape; its own transpose
 
 CHUNK = 2**20  # elements at a time on a CPU: few enough to stay in cache, enough to keep every core busy
 
 
-def norm_across_maps(x: Tensor, n: int, k: float, alpha: float, beta: float, towers: int = 1) -> Tensor:
-    """x (N, C, H, W) normalised over n maps centred on each, within each of `towers` equal parts of C. Any float dtype."""
+def norm_across_maps(
+    x: Tensor, n: int, k: float, alpha: float, beta: float, towers: int = 1, *,
+    relu_before: bool = False, pool: tuple[int, int, bool] | None = None, relu_after: bool = False,
+) -> Tensor:  # fmt: skip
+    """x (N, C, H, W) normalised over n maps centred on each, within each of `towers` equal parts of C. Any float dtype.
+
+    With its neighbours in the network, in this order: a relu, the norm, a max pool (size, stride, rounding up), a relu.
+    """
+    if norm_kernels.takes(x, n):
+        size, stride, up = pool or (0, 0, False)
+        return norm_kernels.norm(x, n, k, alpha, beta, towers, relu_before, size, stride, up, relu_after)[0]
+    x = _across_maps(F.relu(x) if relu_before else x, n, k, alpha, beta, towers)
+    if pool is not None:
+        x = F.max_pool2d(x, pool[0], pool[1], ceil_mode=pool[2])
+    return F.relu(x) if relu_after else x
+
+
+def norm_over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
+    """x (N, C, H, W) normalised over the n x n pixels around each, in its own map. Any float dtype."""
+    return norm_kernels.space(x, n, k, alpha, beta) if norm_kernels.takes(x, n) else _over_space(x, n, k, alpha, beta)
+
+
+def _across_maps(x: Tensor, n: int, k: float, alpha: float, beta: float, towers: int) -> Tensor:
     maps = x.shape[1]
     band = _band(maps, n, x, towers)
 
@@ -29,8 +55,7 @@ def norm_across_maps(x: Tensor, n: int, k: float, alpha: float, beta: float, tow
     return _Norm.apply(x, window_sum, k, alpha, beta)
 
 
-def norm_over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
-    """x (N, C, H, W) normalised over the n x n pixels around each, in its own map. Any float dtype."""
+def _over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
     _, maps, height, width = x.shape
     down, along = _band(height, n, x), _band(width, n, x)
 

@@ -1,20 +1,22 @@
 """The update rule of the paper's section 5: v <- momentum v - decay rate w - rate g; w <- w + v.
 
 The rate stands inside the velocity, so velocity gathered before a cut keeps its size, as in the 2012 program and unlike
-torch's SGD. Weights are float32 masters; a network that computes in bf16 gets its copy after each update. Which rate a
-parameter follows is decided by the recipe: weights, biases, and those it names apart. A rate of 0 freezes: no decay, no momentum.
+torch's SGD. Weights are float32 masters; a network that computes in bf16 gets its copy after each update: on a CPU with a
+compiler in the same pass over memory, for the update is all reading and writing. Which rate a parameter follows is decided by
+the recipe: weights, biases, and those it names apart. A rate of 0 freezes: no decay, no momentum.
 """
 
-from collections.abc import Iterator, Mapping
+import ctypes
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from alexnet.native.library import library
 from alexnet.network.alexnet import AlexNet
 from alexnet.recipes.recipe import Training
-from alexnet.recipes.schedules import PlateauState, rate_at
 
-CHUNK = 2**18  # elements updated at a time, so that the four passes of the rule find them in cache
+CHUNK = 2**18  # elements updated at a time by the plain form
 
 
 class Optimizer:
@@ -23,7 +25,10 @@ class Optimizer:
     def __init__(self, network: AlexNet, training: Training) -> None:
         self.training = training
         self.parameters = dict(network.named_parameters())
-        self.masters = {name: parameter.detach().float() for name, parameter in self.parameters.items()}
+        self.masters = {
+            name: parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32))  # a float64 network keeps float64
+            for name, parameter in self.parameters.items()
+        }
         self.velocities = {name: torch.zeros_like(master) for name, master in self.masters.items()}
 
     @torch.no_grad()
@@ -31,14 +36,11 @@ class Optimizer:
         """One step with these rates, from the gradients the parameters hold; the gradients are then forgotten."""
         for name, parameter in self.parameters.items():
             if rates[name] and parameter.grad is not None:
-                decay = decay_of(self.training, name)
-                tensors = self.masters[name], self.velocities[name], parameter.grad.to(self.masters[name].dtype)
-                for weight, velocity, gradient in _together(*tensors):
-                    velocity.mul_(self.training.momentum).add_(weight, alpha=-decay * rates[name]).add_(
-                        gradient, alpha=-rates[name]
-                    )
-                    weight.add_(velocity)
-                self._publish(name)
+                weight, velocity = self.masters[name], self.velocities[name]
+                rule = self.training.momentum, self.training.decay_of(name) * rates[name], rates[name]
+                if not _in_one_pass(rule, weight, velocity, parameter.grad, parameter):
+                    _in_chunks(rule, weight, velocity, parameter.grad.to(weight.dtype))
+                    self._publish(name)
             parameter.grad = None
 
     @torch.no_grad()
@@ -54,29 +56,39 @@ class Optimizer:
             self.parameters[name].copy_(self.masters[name])
 
 
-def rates(training: Training, names: list[str], epoch: float, plateau: PlateauState) -> dict[str, float]:
-    """The rate of every parameter at an epoch (a fraction inside one)."""
-    return {name: _rate(training, name, epoch, plateau) for name in names}
+class _Rule(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_float) for name in ("momentum", "decay_rate", "rate")]
 
 
-def decay_of(training: Training, name: str) -> float:
-    """The decay of a parameter."""
-    if name.endswith(".bias") and not training.decay_biases:
-        return 0.0
-    own = [apart.decay for apart in training.apart if apart.decay is not None and name.endswith(apart.suffix)]
-    return own[-1] if own else training.decay
+def _in_one_pass(rule: tuple[float, float, float], weight: Tensor, velocity: Tensor, gradient: Tensor, copy: Tensor) -> bool:
+    """The rule by the C++ kernel, which also writes a bf16 `copy` of the weight; False where it does not apply."""
+    found = library() if weight.device.type == "cpu" and weight.dtype == torch.float32 else None
+    kind = {torch.float32: "f32", torch.bfloat16: "bf16"}.get(gradient.dtype)
+    if found is None or kind is None or not _alike(weight, velocity, copy):
+        return False
+    if not _alike(weight, gradient):
+        gradient = torch.empty_like(weight, dtype=gradient.dtype).copy_(gradient)
+    second = None if copy.dtype == torch.float32 else ctypes.c_void_p(copy.data_ptr())
+    places = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (weight, velocity, gradient))
+    getattr(found, f"update_{kind}")(ctypes.byref(_Rule(*rule)), *places, second, ctypes.c_int64(weight.numel()))
+    return True
 
 
-def _rate(training: Training, name: str, epoch: float, plateau: PlateauState) -> float:
-    own = [apart.rate for apart in training.apart if apart.rate is not None and name.endswith(apart.suffix)]
-    if own:
-        return rate_at(own[-1], epoch, plateau)
-    rate = rate_at(training.rate, epoch, plateau)
-    return rate * training.bias_rate if name.endswith(".bias") else rate
+def _in_chunks(rule: tuple[float, float, float], weight: Tensor, velocity: Tensor, gradient: Tensor) -> None:
+    """The rule in torch's own operations, a piece at a time, so that its four passes find the piece in cache."""
+    momentum, decay_rate, rate = rule
+    tensors = weight, velocity, gradient
+    pieces = zip(*(_flat(tensor).split(CHUNK) for tensor in tensors), strict=True) if _alike(*tensors) else [tensors]
+    for w, v, g in pieces:
+        w.add_(v.mul_(momentum).add_(w, alpha=-decay_rate).add_(g, alpha=-rate))
 
 
-def _together(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The tensors cut alike into pieces, in the order they lie in memory where they all lie alike; else whole."""
-    if any(tensor.stride() != tensors[0].stride() or tensor.nbytes != tensor.untyped_storage().nbytes() for tensor in tensors):
-        return iter([tensors])
-    return zip(*(tensor.as_strided((tensor.numel(),), (1,)).split(CHUNK) for tensor in tensors), strict=True)
+def _alike(*tensors: Tensor) -> bool:
+    """Whether tensors lie in memory in the same order, without gaps."""
+    return all(
+        tensor.stride() == tensors[0].stride() and tensor.nbytes == tensor.untyped_storage().nbytes() for tensor in tensors
+    )
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.as_strided((tensor.numel(),), (1,))
