@@ -14,13 +14,12 @@ import torch
 from alexnet.data.store import Store
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.model import read_model
-from alexnet.network.alexnet import AlexNet, start
+from alexnet.network.alexnet import AlexNet
 from alexnet.recipes.named import MODERN, ORIGINAL, PAPER
 from alexnet.recipes.recipe import Recipe, with_epochs, with_frozen, with_rate
 from alexnet.recipes.schedules import PlateauState, Steps
 from alexnet.training import loop, tasks
 from alexnet.training.checkpoint import locked
-from alexnet.training.optimizer import Optimizer
 from tests.conftest import tiny, tiny_task
 
 RECIPES = [tiny(ORIGINAL), tiny(MODERN)]
@@ -45,39 +44,13 @@ def after(steps: int) -> Callable[[], int]:
     return lambda: signal.SIGTERM if next(asked) + 1 >= steps else 0
 
 
-def test_the_update_is_the_papers_with_the_programs_rates() -> None:
-    recipe = tiny(ORIGINAL)
-    points = Steps(((0, 0.1), (4, 0.0)))
-    training = replace(
-        recipe.training, rate=Steps(((0, 0.1), (3, 0.01))), apart=(replace(recipe.training.apart[1], rate=points),)
-    )
-    network = start(AlexNet(recipe.network, 7), seed=0).double()
-    expected = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
-    velocity = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
-    optimizer = Optimizer(network, training)
-    optimizer.masters = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    optimizer.velocities = {name: tensor.clone() for name, tensor in velocity.items()}
-    for step in range(6):
-        generator = torch.Generator().manual_seed(step)
-        for name, parameter in network.named_parameters():
-            gradient = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.grad = gradient.to(memory_format=torch.channels_last) if parameter.dim() == 4 else gradient
-            rate = (0.1 if step < 4 else 0.0) if name == "conv1.weight" else (0.1 if step < 3 else 0.01)
-            decay = 0.0 if name.endswith("bias") else 5e-4
-            if rate:
-                velocity[name] = 0.9 * velocity[name] - decay * rate * expected[name] - rate * gradient
-                expected[name] = expected[name] + velocity[name]
-        optimizer.update(training.rates(expected, step, PlateauState()))
-    for name, parameter in network.named_parameters():
-        torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-12, atol=1e-12)
-
-
 def test_original_rates_are_those_of_the_parameter_file() -> None:
     names = ["conv1.weight", "conv1.bias", "fc8.weight", "fc8.bias"]
     at = {epoch: ORIGINAL.training.rates(names, epoch, PlateauState()) for epoch in (0, 23, 51, 68, 72, 92)}
     assert at[0] == {"conv1.weight": 0.01, "conv1.bias": 0.02, "fc8.weight": 0.01, "fc8.bias": 0.02}
     assert [at[epoch]["fc8.weight"] for epoch in (23, 51, 92)] == [0.001, 1e-4, 1e-5]
     assert [at[epoch]["conv1.weight"] for epoch in (51, 68, 72)] == [1e-4, 1e-5, 0.0]
+    assert [at[epoch]["conv1.bias"] for epoch in (51, 72)] == [0.002, 0.0] and at[92]["fc8.bias"] == 0.002
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
