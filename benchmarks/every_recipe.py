@@ -5,8 +5,8 @@ The pictures are chosen by a hash of their names: so many to learn from, so many
 same in grey. Losses and errors are those of the centre view on the scored pictures. With --set a recipe is changed before it
 runs, and --epochs makes the course longer: so one start is compared with another.
 
-    python benchmarks/every_recipe.py DATA/caltech101.tar --pictures 1500
-    python benchmarks/every_recipe.py DATA/cifar10.tar --pictures 5000 --small
+    python benchmarks/every_recipe.py DATA/caltech101.tar --pictures 1500 --set training.batch=32
+    python benchmarks/every_recipe.py DATA/cifar10.tar --pictures 2000 --small --set training.batch=32
 """
 
 import argparse
