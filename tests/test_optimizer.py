@@ -69,6 +69,7 @@ def must_be_near(found: Mapping[str, torch.Tensor], expected: Tensors, bound: fl
         assert np.linalg.norm(tensor - expected[name]) <= bound * np.linalg.norm(expected[name]), name
 
 
+@pytest.mark.usefixtures("each_form")
 @pytest.mark.parametrize("decay_biases", [False, True])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 3e-6), (torch.bfloat16, 3e-6)])
 def test_fifty_updates_are_the_formulas(dtype: torch.dtype, bound: float, decay_biases: bool) -> None:

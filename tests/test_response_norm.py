@@ -22,6 +22,7 @@ NORMS = [  # as the recipes have them
     partial(norm_over_space, n=5, k=1.0, alpha=1e-3 / 25, beta=0.75),
 ]
 BATCH = (44, 96, 16, 16)  # 1,081,344 values
+in_each_form = pytest.mark.usefixtures("each_form")  # float64, elsewhere, is always plain
 each_norm = pytest.mark.parametrize("norm", NORMS, ids=("across the layer", "across towers", "over space"))
 
 
@@ -35,6 +36,7 @@ def test_across_maps_is_torchs_with_alpha_times_n(shape: tuple[int, ...]) -> Non
     torch.testing.assert_close(norm_across_maps(x, 5, 2.0, 0.3, 0.75), F.local_response_norm(x, 5, 5 * 0.3, 0.75, 2.0))
 
 
+@in_each_form
 @pytest.mark.parametrize("shape", SHAPES)
 def test_across_maps_is_onnx_runtimes_with_alpha_times_n(shape: tuple[int, ...]) -> None:
     x = random(*shape).float()
@@ -97,6 +99,7 @@ def test_a_batch_is_normalised_as_its_pictures_are(norm: Callable[[Tensor], Tens
     torch.testing.assert_close(forward_backward(norm, x, g), whole, rtol=1e-12, atol=1e-12)
 
 
+@in_each_form
 @each_norm
 def test_bf16_stays_within_two_steps_of_float64(norm: Callable[[Tensor], Tensor]) -> None:
     x = (random(*BATCH) * 20).bfloat16()
@@ -105,6 +108,7 @@ def test_bf16_stays_within_two_steps_of_float64(norm: Callable[[Tensor], Tensor]
     assert found.dtype == torch.bfloat16 and ((found.double() - exact).abs() <= 2 * step).all()
 
 
+@in_each_form
 @each_norm
 def test_a_gradient_in_bf16_is_off_by_a_rounding_as_a_whole(norm: Callable[[Tensor], Tensor]) -> None:
     """Not value by value: each is a difference of two terms, whose roundings can exceed what is left."""
@@ -113,6 +117,7 @@ def test_a_gradient_in_bf16_is_off_by_a_rounding_as_a_whole(norm: Callable[[Tens
     assert found.dtype == torch.bfloat16 and (found.double() - exact).norm() <= 2.0**-8 * exact.norm()
 
 
+@in_each_form
 def test_the_layout_of_memory_is_kept() -> None:
     x = torch.randn(2, 8, 5, 5).to(memory_format=torch.channels_last)
     assert norm_across_maps(x, 5, 2.0, 1e-4, 0.75).is_contiguous(memory_format=torch.channels_last)
