@@ -55,6 +55,12 @@ def test_what_is_no_number_is_not_lost(each_form: str, value: float) -> None:
     assert y[0, 3].isnan().all()
 
 
+def test_minus_infinity_is_nothing_behind_a_relu(each_form: str) -> None:
+    x = torch.ones(1, 8, 1, 1)
+    x[0, 3] = -float("inf")
+    assert torch.equal(norm_across_maps(x, 5, 2.0, 0.3, 0.75, relu_before=True) == 0, x < 0)
+
+
 def test_results_do_not_depend_on_the_number_of_threads(each_form: str) -> None:
     x, threads, found = torch.randn(3, 24, 13, 13), torch.get_num_threads(), []
     try:
@@ -73,7 +79,9 @@ def test_torch_knows_the_operations() -> None:
     torch.library.opcheck(norm_kernels.norm, (x, 5, 2.0, 0.1, 0.75, 2, True, 3, 2, False, False))
     torch.library.opcheck(norm_kernels.space, (x, 5, 2.0, 0.1, 0.75))
     net = start(AlexNet(replace(named("paper").network, layers=named("paper").network.layers[:4], input=(3, 67, 67)), 2), 0)
-    exported = torch.export.export(net.eval(), (torch.randn(2, 3, 67, 67),))
+    pictures = torch.randn(2, 3, 67, 67)
+    assert torch.equal(torch.compile(net.eval(), backend="eager", fullgraph=True)(pictures), net(pictures))
+    exported = torch.export.export(net.eval(), (pictures,))
     assert any("alexnet.norm" in str(node.target) for node in exported.graph.nodes)
 
 

@@ -82,6 +82,11 @@ def test_help_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_the_network_does_without_torchs_compiler() -> None:
+    code = "import sys, alexnet.network.alexnet; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0, "it takes longer to import than torch itself"
+
+
 def test_pictures_can_be_prepared_without_torch() -> None:
     code = "import sys, alexnet.data.prepare, alexnet.data.embedded; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -134,7 +134,7 @@ inline Lanes window_sum(const float* centre, int half) {
     return sum;
 }
 
-inline Lanes relu(Lanes v) { return v < 0 ? v - v : v; }  // keeps what is no number
+inline Lanes relu(Lanes v) { return v < 0 ? Lanes{} : v; }  // keeps what is no number
 
 // A pixel onto the bench: its values (behind the first relu), their squares, d = k + alpha * the sum over the window.
 template <class T>
@@ -263,7 +263,7 @@ void norm_gradient(const Block& b, const T* x, const T* g, const uint8_t* winner
                     in = pooled_gradient(b, g + of, winner + of, row, column, c, left);
                 else {
                     in = read(g + p * b.channels + c, left);
-                    if (b.relu_after) in = a > 0 ? in : Lanes{};
+                    if (b.relu_after) in = a <= 0 ? Lanes{} : in;
                 }
                 Power d = raised(whole<Lanes>(&s.scale[at]), b.beta);
                 Lanes straight = in * d.power, around = straight * a * d.inverse;
@@ -274,7 +274,7 @@ void norm_gradient(const Block& b, const T* x, const T* g, const uint8_t* winner
                 Lanes a = whole<Lanes>(&s.values[at]);
                 Lanes sum = b.n == 5 ? window_sum(&shared[at], 2) : window_sum(&shared[at], b.n / 2);
                 Lanes out = whole<Lanes>(&direct[at]) - 2 * b.alpha * b.beta * a * sum;
-                write(gx + p * b.channels + c, b.relu_before ? (a > 0 ? out : Lanes{}) : out, left);
+                write(gx + p * b.channels + c, b.relu_before ? (a <= 0 ? Lanes{} : out) : out, left);
             });
         }
     }

@@ -25,6 +25,7 @@ SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 WIDEST = 31  # maps a window may span: the zeros between towers, 16, cover its halves
 GPU_TYPES = torch.float32, torch.bfloat16, torch.float16
 GPU_MAPS = 1024  # a Triton program holds a pixel's maps whole; compiling one for more takes longer than it saves
+_found = {"cpu": False, "cuda": False}  # what was last found of the two
 
 
 class _Block(ctypes.Structure):
@@ -38,17 +39,19 @@ class _Space(ctypes.Structure):
     _fields_ += [(name, ctypes.c_float) for name in ("k", "alpha", "beta")]
 
 
-@torch.compiler.assume_constant_result
 def available() -> bool:
-    """Whether the C++ forms can be had on this machine."""
-    return library() is not None
+    """Whether the C++ forms can be had on this machine; while torch.compile looks on, what was found before."""
+    if not torch.compiler.is_compiling():
+        _found["cpu"] = library() is not None
+    return _found["cpu"]
 
 
-@torch.compiler.assume_constant_result
 def available_on_gpu() -> bool:
-    """Whether the Triton forms can be had: where Triton is installed, for GPUs of the kinds that it supports."""
-    wanted = os.environ.get("ALEXNET_KERNELS") != "plain"
-    return wanted and _triton_is_installed() and torch.cuda.get_device_capability() >= (8, 0)
+    """Whether the Triton forms can be had: where Triton is installed, for GPUs of the kinds that it supports; as above."""
+    if not torch.compiler.is_compiling():
+        wanted = os.environ.get("ALEXNET_KERNELS") != "plain"
+        _found["cuda"] = wanted and _triton_is_installed() and torch.cuda.get_device_capability() >= (8, 0)
+    return _found["cuda"]
 
 
 @functools.cache
@@ -112,7 +115,8 @@ def _space(x: Tensor, g: Tensor | None, n: int, k: float, alpha: float, beta: fl
 def _empty(x: Tensor, size: int, stride: int, up: bool) -> tuple[Tensor, Tensor]:
     """Room for what `norm` gives; no winners without a pool."""
     height, width = (windows(side, size, stride, up) if size else side for side in x.shape[2:])
-    y = x.new_empty((len(x), x.shape[1], height, width)).contiguous(memory_format=torch.channels_last)
+    sizes = len(x), x.shape[1], height, width
+    y = torch.empty(sizes, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     return y, torch.empty_like(y, dtype=torch.uint8) if size else x.new_empty(0, dtype=torch.uint8)
 
 
