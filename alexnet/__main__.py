@@ -450,14 +450,15 @@ def told_imported(file: Path, model: Path, imported: "Imported", as_json: bool) 
 @cli.command()
 @JSON
 def doctor(as_json: bool) -> None:
-    """What this machine offers: versions, cores, bf16 units, disk.
+    """What this machine offers: versions, cores, bf16 units, the form of the kernels, disk.
 
     \b
     Example:  alexnet doctor
     """
     from alexnet import runtime, terminal
+    from alexnet.native.library import state
 
-    found = runtime.machine() | runtime.surroundings()
+    found = runtime.machine() | {"kernels": state()} | runtime.surroundings()
     if as_json:
         terminal.emit_json(found)
     else:

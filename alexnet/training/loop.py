@@ -81,9 +81,10 @@ def train(task: Task, folder: Path, tell: Tell, stop: Callable[[], int] = lambda
         began = time.monotonic()
         for position, batch in run.stream.after(run.progress.position):
             loss = _learn(run, position, batch)
-            run.progress = replace(run.progress, seconds=run.progress.seconds + time.monotonic() - began)
+            began = _clocked(run, began)
             if position.batch % max(1, run.stream.batches_per_epoch // RECORDS_PER_EPOCH) == 0:
                 _record_step(run, position, loss)
+                _clocked(run, began)
             if run.progress.position.batch == 0:
                 _close_epoch(run)
             if number := stop():
@@ -142,6 +143,13 @@ def _learn(run: Run, position: Position, batch: Batch) -> float:
     run.optimizer.update(now)
     run.progress = _advanced(run, position, value, len(batch.labels))
     return value
+
+
+def _clocked(run: Run, began: float) -> float:
+    """Count the seconds since then as training: reading, computing, recording, but not validation; the time now."""
+    now = time.monotonic()
+    run.progress = replace(run.progress, seconds=run.progress.seconds + now - began)
+    return now
 
 
 def _record_step(run: Run, position: Position, loss: float) -> None:
