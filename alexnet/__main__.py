@@ -471,11 +471,12 @@ def doctor(as_json: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Default: 128; infer: 64, beside 1.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Turns of every contender, after a warm-up.")
 @click.option("--threads", type=click.IntRange(1), default=None, help="Of torch; default: its own choice. The feed has one.")
+@click.option("--pictures", type=click.Path(exists=True), default=None, help="JPEG files for train, feed; default: drawn ones.")
 @JSON
 @computing
 def measure(
-    subject: "Subject", recipe: str, batch_size: int | None, rounds: int, threads: int | None, as_json: bool,
-    device: str, precision: str, workers: int,
+    subject: "Subject", recipe: str, batch_size: int | None, rounds: int, threads: int | None, pictures: str | None,
+    as_json: bool, device: str, precision: str, workers: int,
 ) -> None:  # fmt: skip
     """Time ours beside the usual ways, in turns, and against the machine's own limits: minutes for train and infer.
 
@@ -497,7 +498,7 @@ def measure(
     chosen = runtime.choose(device, precision, workers)
     batch, own = batch_size or BATCHES[subject], threads or torch.get_num_threads()
     with terminal.progress("measuring", "turns") as tick:
-        found = taken(Conditions(subject, named(recipe), batch, rounds, own, chosen, ALLOCATOR), tick)
+        found = taken(Conditions(subject, named(recipe), batch, rounds, own, chosen, ALLOCATOR, pictures), tick)
     if as_json:
         terminal.emit_json(found.to_json())
         return

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from alexnet.data.store import Store
 from alexnet.errors import AlexNetError
@@ -233,3 +234,19 @@ def test_the_verb_gives_rows() -> None:
         assert row.keys() == {"name", "value", "median", "unit", "against", "ratio", "floor_share"}
         assert row["unit"] == "ms" and 0 < row["value"] <= row["median"] and row["floor_share"] > 0
     assert found["ceilings"].keys() == {"operations_per_second", "bytes_per_second"} and not found["missing"]
+
+
+def test_other_pictures_can_be_given(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "cats"
+    mine.mkdir(parents=True)
+    for number in range(3):
+        Image.new("RGB", (9, 9), (80 * number, 0, 0)).save(mine / f"{number}.jpg")
+    (tmp_path / "mine" / "dogs").mkdir()
+    (tmp_path / "mine" / "dogs" / "4.png").write_bytes(b"left alone")
+    folder = inputs.class_folder(tmp_path, 7, workers=1, source=str(tmp_path / "mine"))
+    files = sorted(folder.rglob("*.jpg"))
+    assert len(files) == 7 and len({file.read_bytes() for file in files}) == 3
+    for file in mine.glob("*.jpg"):
+        file.unlink()
+    with pytest.raises(AlexNetError, match="holds no JPEG files"):
+        inputs.class_folder(tmp_path / "again", 7, workers=1, source=str(tmp_path / "mine"))

@@ -2,7 +2,7 @@
 
 A few hundred pictures are drawn by a fixed seed and stand, as hard links, in a thousand class folders, so that a store of them
 asks for the same net as ImageNet does. What a picture shows does not matter here; that its file is smaller than ImageNet's does,
-and favours whoever decodes it anew for every view.
+and favours whoever decodes it anew for every view: so other pictures can be given instead.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from alexnet.data.embedded import draw
 from alexnet.data.images import Policy
 from alexnet.data.prepare import prepare
 from alexnet.data.sources import Fractions, open_source
+from alexnet.errors import AlexNetError
 from alexnet.recipes.layers import Shape
 
 CLASSES = 1000
@@ -28,15 +29,31 @@ def fixed_batch(shape: Shape, batch: int, device: torch.device) -> tuple[Tensor,
     return views.to(device), torch.randint(CLASSES, (batch,), generator=generator).to(device)
 
 
-def class_folder(folder: Path, count: int, workers: int) -> Path:
-    """`count` picture files below `folder`, spread over CLASSES class folders: the drawn ones again and again."""
-    draw(folder / "drawn", PER_CLASS, SEED, workers)
-    drawn = sorted((folder / "drawn").rglob("*.jpg"))
+def class_folder(folder: Path, count: int, workers: int, source: str | None = None) -> Path:
+    """`count` picture files below `folder`, spread over CLASSES class folders: the source's JPEGs, or drawn ones, repeated."""
+    files = _drawn(folder / "files", workers) if source is None else _copied(folder / "files", source)
     for number in range(count):
         place = folder / "pictures" / f"{number % CLASSES:04d}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number:06d}.jpg").hardlink_to(drawn[number % len(drawn)])
+        (place / f"{number:06d}.jpg").hardlink_to(files[number % len(files)])
     return folder / "pictures"
+
+
+def _drawn(folder: Path, workers: int) -> list[Path]:
+    draw(folder, PER_CLASS, SEED, workers)
+    return sorted(folder.rglob("*.jpg"))
+
+
+def _copied(folder: Path, source: str) -> list[Path]:
+    folder.mkdir(parents=True)
+    with open_source(source) as opened:
+        chosen = [picture for picture in opened.pictures if picture.name.lower().endswith((".jpg", ".jpeg"))][:CLASSES]
+        if not chosen:
+            raise AlexNetError(f"{source}: holds no JPEG files; what is measured is how they are decoded")
+        files = [folder / f"{number:06d}.jpg" for number in range(len(chosen))]
+        for file, picture in zip(files, chosen, strict=True):
+            file.write_bytes(opened.read(picture))
+    return files
 
 
 def store_of(pictures: Path, store: Path, shape: Shape, encoding: str, workers: int) -> Path:

@@ -45,7 +45,7 @@ LEGEND: dict[Subject, tuple[str, ...]] = {
     "feed": (
         "ours: random crops and mirrors, uint8, from a store of 256-pixel squares, JPEG or raw",
         "class folder: the files decoded by Pillow, random resized crop, mirror, float tensor",
-        "on one core; the files are drawn, 256 to 380 pixels a side; ImageNet's are larger, which only a class folder feels",
+        "on one core; drawn files are 256 to 380 pixels a side; larger ones (--pictures) slow only the class folder",
     ),
     "norm": (
         "ours: the form that is used here; plain: in torch's own operations",
@@ -66,6 +66,7 @@ class Conditions:
     threads: int
     runtime: Runtime
     allocator: str
+    pictures: str | None = None  # a source of JPEG files for train and feed; None: drawn ones
 
     @property
     def own(self) -> Place:
@@ -93,6 +94,7 @@ class Conditions:
         return {
             "subject": self.subject,
             "recipe": self.recipe.name,
+            "pictures": self.pictures or "drawn",
             "batch": self.batch,
             "rounds": self.rounds,
             "threads": self.threads,
@@ -142,7 +144,7 @@ def train(conditions: Conditions, folder: Path) -> list[Entry]:
     """The training step, torch's own of the same net and of torchvision's; the whole training against the bare step."""
     recipe, batch, runtime, own = conditions.recipe, conditions.batch, conditions.runtime, conditions.own
     count = max(RECORDS, (ours.UNTIMED + ours.STEPS) * batch)
-    pictures = inputs.class_folder(folder, count, runtime.workers)
+    pictures = inputs.class_folder(folder, count, runtime.workers, conditions.pictures)
     store = inputs.store_of(pictures, folder / "store", recipe.network.input, "jpeg", runtime.workers)
     needs = floor.training(recipe.name, recipe.network, inputs.CLASSES, batch, conditions.width)
     needs_owt = floor.training("torchvision's net", OWT.network, inputs.CLASSES, batch, conditions.width)
@@ -184,7 +186,7 @@ def feed(conditions: Conditions, folder: Path) -> list[Entry]:
     """Batches of crops from our stores, and from a class folder as image loaders make them."""
     recipe, batch, workers = conditions.recipe, conditions.batch, conditions.runtime.workers
     shape = recipe.network.input
-    pictures = inputs.class_folder(folder, max(RECORDS, batch), workers)
+    pictures = inputs.class_folder(folder, max(RECORDS, batch), workers, conditions.pictures)
     needs = floor.crops(batch, shape)
     usual = partial(stock.class_folder, pictures, shape[1], batch)
     stores = [inputs.store_of(pictures, folder / encoding, shape, encoding, workers) for encoding in ("jpeg", "raw")]
