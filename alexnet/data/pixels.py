@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from alexnet.native.arguments import KINDS, at
 from alexnet.native.library import library
 
 Places = tuple[np.ndarray, np.ndarray]  # offsets int64 (N, 2): rows, columns; mirrored bool (N,)
-KINDS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def crops(squares: Sequence[np.ndarray], places: Places, side: tuple[int, int]) 
             crop[:] = cut(square, offset, side, mirror)
         return out
     whole = [np.ascontiguousarray(square) for square in squares]
-    starts = np.array([_start(square) for square in whole], np.uintp)
+    starts = np.array([square.__array_interface__["data"][0] for square in whole], np.uintp)
     offsets, mirrored = _plain(places)
     rule = _Crop(len(whole[0]), *out.shape[1:])
-    found.cut_all(ctypes.byref(rule), _at(starts), _at(out), _at(offsets), _at(mirrored), ctypes.c_int64(len(out)))
+    found.cut_all(ctypes.byref(rule), at(starts), at(out), at(offsets), at(mirrored), ctypes.c_int64(len(out)))
     return out
 
 
@@ -71,8 +71,8 @@ def levels(
     out = torch.empty(source.shape, dtype=dtype)
     rule = _Levels(*source.shape[1:], len(less) if mean.follows else 0, less.ndim == 1, scale)
     call = getattr(found, f"present_{KINDS[dtype]}")
-    arrays = _at(source.numpy()), _at(less), _at(offsets), _at(mirrored), _at(more)
-    call(ctypes.byref(rule), *arrays, ctypes.c_void_p(out.data_ptr()), ctypes.c_int64(len(out)))
+    addresses = at(source), at(less), at(offsets), at(mirrored), at(more), at(out)
+    call(ctypes.byref(rule), *addresses, ctypes.c_int64(len(out)))
     return out.permute(0, 3, 1, 2)
 
 
@@ -101,11 +101,3 @@ def _levels(
 def _plain(places: Places) -> Places:
     """As the kernels read them."""
     return np.ascontiguousarray(places[0], np.int64), np.ascontiguousarray(places[1], bool)
-
-
-def _start(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
-
-
-def _at(array: np.ndarray | None) -> ctypes.c_void_p | None:
-    return None if array is None else ctypes.c_void_p(_start(array))

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from alexnet.errors import AlexNetError
+from alexnet.native.arguments import KINDS, at
 from alexnet.native.library import library
 from alexnet.network.geometry import windows
 
-SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 WIDEST = 31  # maps a window may span: the zeros between towers, 16, cover its halves
 GPU_TYPES = torch.float32, torch.bfloat16, torch.float16
 GPU_MAPS = 1024  # a Triton program holds a pixel's maps whole; compiling one for more takes longer than it saves
@@ -63,7 +63,7 @@ def takes(x: Tensor, n: int) -> bool:
     """Whether the C++ forms, or on a GPU the Triton forms, can compute this one."""
     if x.device.type == "cuda":
         return x.dtype in GPU_TYPES and n <= WIDEST and x.shape[1] <= GPU_MAPS and x.numel() > 0 and available_on_gpu()
-    return x.device.type == "cpu" and x.dtype in SUFFIX and n <= WIDEST and x.numel() > 0 and available()
+    return x.device.type == "cpu" and x.dtype in KINDS and n <= WIDEST and x.numel() > 0 and available()
 
 
 @torch.library.custom_op("alexnet::norm", mutates_args=(), device_types="cpu")
@@ -75,7 +75,7 @@ def norm(
     x = x.contiguous(memory_format=torch.channels_last)
     y, winners = _empty(x, size, stride, up)
     block = _block(x, y, n, k, alpha, beta, towers, relu_before, size, stride, relu_after)
-    _call("norm_forward", x, ctypes.byref(block), _at(x), _at(y), _at(winners), ctypes.c_int64(len(x)))
+    _call("norm_forward", x, ctypes.byref(block), at(x), at(y), at(winners), ctypes.c_int64(len(x)))
     return y, winners
 
 
@@ -88,7 +88,7 @@ def norm_gradient(
     x, g = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, g))
     gx = torch.empty_like(x)
     block = _block(x, g, n, k, alpha, beta, towers, relu_before, size, stride, relu_after)
-    _call("norm_backward", x, ctypes.byref(block), _at(x), _at(g), _at(winners), _at(gx), ctypes.c_int64(len(x)))
+    _call("norm_backward", x, ctypes.byref(block), at(x), at(g), at(winners), at(gx), ctypes.c_int64(len(x)))
     return gx
 
 
@@ -108,7 +108,7 @@ def _space(x: Tensor, g: Tensor | None, n: int, k: float, alpha: float, beta: fl
     x = x.contiguous(memory_format=torch.channels_last)
     out = torch.empty_like(x)
     rule = _Space(x.shape[2], x.shape[3], x.shape[1], n, k, alpha, beta)
-    _call("space", x, ctypes.byref(rule), _at(x), None if g is None else _at(g), _at(out), ctypes.c_int64(len(x)))
+    _call("space", x, ctypes.byref(rule), at(x), at(g), at(out), ctypes.c_int64(len(x)))
     return out
 
 
@@ -129,15 +129,11 @@ def _block(
     return _Block(*sizes, k, alpha, beta)
 
 
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
 def _call(name: str, x: Tensor, *arguments: object) -> None:
     found = library()
     if found is None:
         raise AlexNetError("the C++ kernels are wanted and cannot be had here; `alexnet doctor` says why")
-    getattr(found, f"{name}_{SUFFIX[x.dtype]}")(*arguments)
+    getattr(found, f"{name}_{KINDS[x.dtype]}")(*arguments)
 
 
 def _on_gpu(form: str, *arguments: object) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from alexnet.native.arguments import KINDS, at
 from alexnet.native.library import library
 from alexnet.network.alexnet import AlexNet
 from alexnet.recipes.recipe import Training
@@ -63,14 +64,12 @@ class _Rule(ctypes.Structure):
 def _in_one_pass(rule: tuple[float, float, float], weight: Tensor, velocity: Tensor, gradient: Tensor, copy: Tensor) -> bool:
     """The rule by the C++ kernel, which also writes a bf16 `copy` of the weight; False where it does not apply."""
     found = library() if weight.device.type == "cpu" and weight.dtype == torch.float32 else None
-    kind = {torch.float32: "f32", torch.bfloat16: "bf16"}.get(gradient.dtype)
-    if found is None or kind is None or not _alike(weight, velocity, copy):
+    if found is None or gradient.dtype not in KINDS or not _alike(weight, velocity, copy):
         return False
     if not _alike(weight, gradient):
         gradient = torch.empty_like(weight, dtype=gradient.dtype).copy_(gradient)
-    second = None if copy.dtype == torch.float32 else ctypes.c_void_p(copy.data_ptr())
-    places = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (weight, velocity, gradient))
-    getattr(found, f"update_{kind}")(ctypes.byref(_Rule(*rule)), *places, second, ctypes.c_int64(weight.numel()))
+    addresses = at(weight), at(velocity), at(gradient), at(None if copy.dtype == torch.float32 else copy)
+    getattr(found, f"update_{KINDS[gradient.dtype]}")(ctypes.byref(_Rule(*rule)), *addresses, ctypes.c_int64(weight.numel()))
     return True
 
 
