@@ -1,6 +1,6 @@
 """What people usually do: torchvision's net and recipe on the pictures themselves, for a given time; to be quoted beside ours.
 
-The net is the one torchvision calls AlexNet (64-192-384-256-256, no norm, dropout before fc6 and fc7), built here from its
+The net is the one torchvision calls AlexNet (64-192-384-256-256, no norm, dropout before fc6 and fc7), built from its
 published shape; the recipe its reference: random resized crop to 224, mirror, mean and deviation of ImageNet, SGD at .01,
 momentum .9, decay 1e-4, float32, batches of 32, files decoded by Pillow for every view. Scored on the centre 224 of the short
 side at 256.
@@ -23,23 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alexnet.data.sources import Fractions, Picture, Source, assign_splits, open_source
+from alexnet.measure import stock
+from alexnet.recipes.named import OWT
 
-MEAN, DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+MEAN, DEVIATION = torch.tensor(stock.MEAN), torch.tensor(stock.DEVIATION)
 BATCH = 32
-
-
-def net(classes: int) -> nn.Sequential:
-    """torchvision's net, from its published shape."""
-    return nn.Sequential(
-        *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True)),
-        *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True)),
-        *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
-        *(nn.AdaptiveAvgPool2d(6), nn.Flatten()),
-        *(nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(inplace=True)),
-        *(nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Linear(4096, classes)),
-    )
 
 
 def opened(source: Source, picture: Picture) -> Image.Image:
@@ -114,7 +102,7 @@ def main() -> None:
     with open_source(given.source) as source:
         pictures = assign_splits(source.pictures, Fractions(0, 0.2))
         train, test = ([picture for picture in pictures if picture.split == split] for split in ("train", "test"))
-        network = net(len(source.classes)).train()
+        network = stock.net(OWT.network, len(source.classes)).train()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
         seen, began = 0, time.monotonic()
         for images, labels in training_batches(source, train, np.random.default_rng(given.seed)):
