@@ -20,7 +20,7 @@ from alexnet.data.images import Policy
 from alexnet.data.prepare import prepare
 from alexnet.data.sources import Fractions, open_source
 from alexnet.data.store import Store, open_store
-from alexnet.insight.report import write_report
+from alexnet.insight.report.single import write_report
 from alexnet.network.accounting import costs, totals
 from alexnet.recipes.named import MODERN
 from alexnet.recipes.recipe import Recipe, with_epochs, with_rate

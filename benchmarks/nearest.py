@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alexnet.data.groups import Group, from_split
 from alexnet.data.store import Split, open_store
 from alexnet.evaluate import must_be_seen, scored_split
-from alexnet.insight.features import Group, Rows, from_split, rows_of, squares
-from alexnet.insight.neighbours import drawn
-from alexnet.insight.search import exactly
+from alexnet.insight.nearest.features import Rows, rows_of, squares
+from alexnet.insight.nearest.neighbours import drawn
+from alexnet.insight.nearest.search import exactly
 from alexnet.model import Model, ready
 from alexnet.network.alexnet import AlexNet, start
 from alexnet.runtime import Runtime, choose

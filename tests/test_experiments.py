@@ -20,12 +20,13 @@ from alexnet.data.batches import Position, Stream
 from alexnet.data.store import Store
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import evaluate
-from alexnet.insight import arms, experiments
-from alexnet.insight.arms import EXPERIMENTS, Arm, Experiment, Published
-from alexnet.insight.experiments import Company, Setting, conduct
-from alexnet.insight.outcomes import Outcome, Row, mean, reached_at, spread
-from alexnet.insight.portions import fewer, middles
-from alexnet.insight.sparsity import rectified, sparsity
+from alexnet.insight.experiments import arms
+from alexnet.insight.experiments import conduct as room
+from alexnet.insight.experiments.arms import EXPERIMENTS, Arm, Experiment, Published
+from alexnet.insight.experiments.conduct import Company, Setting, conduct
+from alexnet.insight.experiments.outcomes import Outcome, Row, mean, reached_at, spread
+from alexnet.insight.experiments.portions import fewer, middles
+from alexnet.insight.experiments.sparsity import rectified, sparsity
 from alexnet.model import ready, view_of
 from alexnet.network.alexnet import AlexNet, start
 from alexnet.network.geometry import plan
@@ -275,9 +276,9 @@ def test_each_net_is_averaged_with_each(store: Store, tmp_path: Path) -> None:
 def test_each_function_learns_at_its_best_rate_until_the_level(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiments, "RATES", (0.001, 0.02, 1e6))
-    monkeypatch.setattr(experiments, "TRIAL", 2)
-    monkeypatch.setattr(experiments, "LEVEL", 75.0)
+    monkeypatch.setattr(room, "RATES", (0.001, 0.02, 1e6))
+    monkeypatch.setattr(room, "TRIAL", 2)
+    monkeypatch.setattr(room, "LEVEL", 75.0)
     begun: list[str] = []
     outcome = conduct(setting(store, tmp_path, "relu-vs-tanh", TINY_FIGURE1), quiet(begun))
     relu = outcome.rows[0]

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-import alexnet.insight.features as room
+import alexnet.insight.nearest.features as room
+from alexnet.data.groups import from_files, from_split
 from alexnet.data.store import Split, Store
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import Seer
-from alexnet.insight.features import Kept, features, from_files, from_split, kept, names_beside, width, write_features
+from alexnet.insight.nearest.features import Kept, features, kept, names_beside, width, write_features
 from alexnet.model import load, view_of, write_model
 from alexnet.network.alexnet import AlexNet, start
 from alexnet.recipes.named import MODERN, ORIGINAL
@@ -46,13 +47,11 @@ def by_hand(seer: Seer, split: Split, station: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("station", ["fc7", "pool2", "prob"])
-def test_rows_are_the_stations_values_in_the_pictures_order(
-    model: Path, store: Store, tmp_path: Path, station: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "VIEWS_AT_ONCE", 5)  # several groups, the last one smaller
+def test_rows_are_the_stations_values_in_the_pictures_order(model: Path, store: Store, tmp_path: Path, station: str) -> None:
     seer, split = load(model), store.splits["val"]
     numbers = [*range(len(split))][::-1]
-    written = write_features(tmp_path / "rows.npy", seer, from_split(split, numbers, 2), len(split), station, CPU, quiet)
+    groups = from_split(split, numbers, workers=2, at_once=5)  # several, the last one smaller
+    written = write_features(tmp_path / "rows.npy", seer, groups, len(split), station, CPU, quiet)
     rows = np.load(tmp_path / "rows.npy")
     assert rows.dtype == np.float32 and rows.shape == (len(split), written.values) and written.values == width(seer[0], station)
     np.testing.assert_allclose(rows, by_hand(seer, split, station)[::-1], rtol=1e-4, atol=1e-6)

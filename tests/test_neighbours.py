@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 
 import alexnet.__main__ as verbs
+from alexnet.data.groups import from_files, from_split
 from alexnet.data.store import Split, Store
 from alexnet.errors import UsageError
-from alexnet.insight import autoencoder, cells, neighbours, search
-from alexnet.insight.features import Kept, Rows, from_files, from_split, kept, squares
-from alexnet.insight.neighbours import answers, drawn, searching, sheet, way
-from alexnet.insight.search import exactly
+from alexnet.insight.nearest import autoencoder, cells, neighbours, search
+from alexnet.insight.nearest.features import Kept, Rows, kept, squares
+from alexnet.insight.nearest.neighbours import answers, drawn, searching, sheet, way
+from alexnet.insight.nearest.search import exactly
 from alexnet.model import load
 from tests.conftest import CPU
 from tests.test_features import quiet, write_started

@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from alexnet.data.store import Store
-from alexnet.errors import AlexNetError
 from alexnet.evaluate import Seer, predictions
 from alexnet.model import view_of
 from alexnet.network.alexnet import AlexNet, start
 from alexnet.recipes.named import MODERN
-from alexnet.serving.predict import find_pictures, predict_files, write_csv
+from alexnet.serving.predict import predict_files, write_csv
 from tests.conftest import CPU, tiny
 
 
@@ -56,12 +55,3 @@ def test_answers_never_exceed_the_classes(seer: Seer, pictures: Path) -> None:
     few = start(AlexNet(network.description, 3), 0).eval(), replace(view, classes=("a", "b", "c"))
     answer = next(iter(predict_files(few, sorted(pictures.rglob("*.png"))[:1], 1, CPU, quiet)))
     assert len(answer.top) == 3 and sum(share for _, share in answer.top) == pytest.approx(1)
-
-
-def test_files_folders_and_patterns_are_found(pictures: Path, tmp_path: Path) -> None:
-    assert len(find_pictures([str(pictures)])) == len(list(pictures.rglob("*.png")))
-    assert [path.name for path in find_pictures([f"{pictures}/dots/00[01].png"])] == ["000.png", "001.png"]
-    with pytest.raises(AlexNetError, match="no such file"):
-        find_pictures(["nowhere/*.jpg"])
-    with pytest.raises(AlexNetError, match="no pictures in it"):
-        find_pictures([str(tmp_path)])

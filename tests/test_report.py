@@ -21,13 +21,13 @@ from alexnet.data.store import open_store
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import evaluate
 from alexnet.insight import words
-from alexnet.insight.comparison import differences, write_comparison
-from alexnet.insight.confusion import class_errors, confused_pairs, confusion
-from alexnet.insight.curves import Panel, Track, errors, loss, one, rates, running_mean
-from alexnet.insight.drawing import shortened, svg
-from alexnet.insight.filters import kernels
-from alexnet.insight.page import Html, element
-from alexnet.insight.report import look, page, worst_mistakes, write_report
+from alexnet.insight.figures.confusion import class_errors, confused_pairs, confusion
+from alexnet.insight.figures.curves import Panel, Track, errors, loss, one, rates, running_mean
+from alexnet.insight.figures.drawing import shortened, svg
+from alexnet.insight.figures.filters import kernels
+from alexnet.insight.report.comparison import differences, write_comparison
+from alexnet.insight.report.page import Html, element
+from alexnet.insight.report.single import look, page, worst_mistakes, write_report
 from alexnet.insight.runs import names, read_run
 from alexnet.model import load
 from alexnet.recipes.layers import CLASSES, RELU, Conv, Dropout, Full, Norm, Pool

@@ -19,14 +19,26 @@ from PIL import Image
 
 from alexnet.__main__ import cli
 from alexnet.data.batches import Position, Stream
+from alexnet.data.groups import from_split
 from alexnet.data.store import Store
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import predictions
-from alexnet.insight import activations, blueprint, confusion, curves, drawing, filters, maps, saliency, schedule, seen, step
-from alexnet.insight import predictions as pictures
-from alexnet.insight.architecture import architecture
-from alexnet.insight.characters import Series, cells, plotted
-from alexnet.insight.features import from_split
+from alexnet.insight.figures import (
+    activations,
+    blueprint,
+    confusion,
+    curves,
+    drawing,
+    filters,
+    maps,
+    saliency,
+    schedule,
+    seen,
+    step,
+)
+from alexnet.insight.figures import predictions as pictures
+from alexnet.insight.figures.architecture import architecture
+from alexnet.insight.figures.characters import Series, cells, plotted
 from alexnet.insight.operators import graph
 from alexnet.model import read_model, view_of, write_model
 from alexnet.network.accounting import costs, totals

@@ -52,8 +52,9 @@ def experiment(
     """
     from alexnet import runtime, terminal
     from alexnet.data.store import open_store
-    from alexnet.insight import arms, experiments
-    from alexnet.insight.portions import fewer
+    from alexnet.insight.experiments import arms
+    from alexnet.insight.experiments.conduct import Company, Setting, conduct
+    from alexnet.insight.experiments.portions import fewer
     from alexnet.recipes.named import named
 
     asked, opened_store = arms.experiment(name), open_store(store)
@@ -66,9 +67,9 @@ def experiment(
     chosen = runtime.choose(device, precision, workers)
     from_seeds = tuple(range(seeds or asked.seeds))
     with runtime.stop_requests() as stop:
-        company = experiments.Company(training, terminal.progress, stop)
-        setting = experiments.Setting(asked, opened_store, shaped, from_seeds, split, count, chosen, place, lr)
-        found = experiments.conduct(setting, company)
+        company = Company(training, terminal.progress, stop)
+        setting = Setting(asked, opened_store, shaped, from_seeds, split, count, chosen, place, lr)
+        found = conduct(setting, company)
     if as_json:
         terminal.emit_json(found.to_json())
         return

@@ -11,7 +11,7 @@ from alexnet.verbs.options import JSON, MODEL_FILE, computing, configured
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alexnet.insight.neighbours import Answer
+    from alexnet.insight.nearest.neighbours import Answer
 
 
 @click.command()
@@ -84,8 +84,8 @@ def report(
                alexnet report runs/store-modern runs/store-original --out comparison.html
     """
     from alexnet import runtime, terminal
-    from alexnet.insight.comparison import write_comparison
-    from alexnet.insight.report import write_report
+    from alexnet.insight.report.comparison import write_comparison
+    from alexnet.insight.report.single import write_report
 
     if len(runs) == 1 and out is not None:
         raise UsageError(f"--out {out}: the report of one run goes into its own directory; expected several runs with --out")
@@ -134,11 +134,11 @@ def features(
     Example:  alexnet features run/model.safetensors photos --out photos.npy
     """
     from alexnet import runtime, terminal
+    from alexnet.data.groups import find_pictures, from_files, from_split, is_store
     from alexnet.data.store import open_store
     from alexnet.evaluate import must_be_seen, scored_split
-    from alexnet.insight.features import from_files, from_split, is_store, names_beside, write_features
+    from alexnet.insight.nearest.features import names_beside, write_features
     from alexnet.model import ready
-    from alexnet.serving.predict import find_pictures
 
     if out.suffix != ".npy":
         raise UsageError(f"--out {out}: expected a name that ends in .npy")
@@ -196,11 +196,12 @@ def neighbours(
     from itertools import chain
 
     from alexnet import runtime, terminal
+    from alexnet.data.groups import find_pictures, from_files, from_split
     from alexnet.data.store import open_store
     from alexnet.evaluate import must_be_seen, scored_split
-    from alexnet.insight import drawing, features, neighbours
+    from alexnet.insight.figures import drawing
+    from alexnet.insight.nearest import features, neighbours
     from alexnet.model import ready
-    from alexnet.serving.predict import find_pictures
 
     if not pictures and records is None:
         raise UsageError("neighbours: found no picture; expected some, or --records N for records of the store")
@@ -211,10 +212,10 @@ def neighbours(
     must_be_seen(found.view, opened)
     seer, searched = (found.network, found.view), scored_split(opened, split)
     way = neighbours.way(search, codes, len(searched))
-    queries = [features.from_files(found.view, find_pictures(pictures), workers)]
+    queries = [from_files(found.view, find_pictures(pictures), workers)]
     if records is not None:
         asked = scored_split(opened, None)
-        queries.append(features.from_split(asked, neighbours.drawn(asked, records, seed), workers))
+        queries.append(from_split(asked, neighbours.drawn(asked, records, seed), workers))
     with terminal.progress("looking", "records") as tick:
         kept = features.kept(model, seer, opened, searched, station, chosen, tick)
     with terminal.progress("learning", "steps" if codes else "records") as tick:

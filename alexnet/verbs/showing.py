@@ -12,10 +12,10 @@ from alexnet.verbs.options import JSON, MODEL_FILE, Verb, computing, configured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from alexnet.data.groups import Group
     from alexnet.data.store import Split
     from alexnet.data.views import View
-    from alexnet.insight.characters import Series
-    from alexnet.insight.features import Group
+    from alexnet.insight.figures.characters import Series
     from alexnet.recipes.recipe import Recipe
 
 SET = click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Any setting, by its dotted name.")
@@ -62,8 +62,8 @@ def network(recipe: str, classes: int, settings: tuple[str, ...], backward: bool
     """
     from dataclasses import asdict
 
-    from alexnet.insight import architecture, step
-    from alexnet.insight.blueprint import blueprint
+    from alexnet.insight.figures import architecture, step
+    from alexnet.insight.figures.blueprint import blueprint
 
     path, shaped = place(out, "network"), recipe_of(recipe, settings)
     if backward:
@@ -86,8 +86,8 @@ def activations(recipe: str | None, settings: tuple[str, ...], in_terminal: bool
     \b
     Example:  alexnet show activations
     """
-    from alexnet.insight import activations as room
-    from alexnet.insight.characters import Series
+    from alexnet.insight.figures import activations as room
+    from alexnet.insight.figures.characters import Series
     from alexnet.network.alexnet import ACTIVATIONS
 
     path = place(out, "activations")
@@ -121,8 +121,8 @@ def schedule(
     \b
     Example:  alexnet show schedule original --epochs 30
     """
-    from alexnet.insight import schedule as room
-    from alexnet.insight.characters import Series
+    from alexnet.insight.figures import schedule as room
+    from alexnet.insight.figures.characters import Series
 
     path, plan = place(out, "schedule"), room.planned(recipe_of(recipe, settings, epochs, lr))
     if in_terminal:
@@ -150,8 +150,8 @@ def views(store: str, recipe: str, settings: tuple[str, ...], seed: int, count: 
     """
     from alexnet.data.store import open_store
     from alexnet.evaluate import scored_split
-    from alexnet.insight.predictions import spread
-    from alexnet.insight.seen import seen, watched
+    from alexnet.insight.figures.predictions import spread
+    from alexnet.insight.figures.seen import seen, watched
     from alexnet.model import view_of
 
     path, shaped, opened = place(out, "views"), recipe_of(recipe, settings), open_store(store)
@@ -171,8 +171,8 @@ def curves(runs: tuple[Path, ...], in_terminal: bool, out: Path | None, as_json:
     \b
     Example:  alexnet show curves runs/store-modern runs/store-original
     """
-    from alexnet.insight import curves as room
-    from alexnet.insight.characters import Series
+    from alexnet.insight.figures import curves as room
+    from alexnet.insight.figures.characters import Series
     from alexnet.insight.runs import read_course
 
     path, tracks = place(out, "curves"), room.tracks([read_course(run) for run in runs])
@@ -197,7 +197,7 @@ def filters(model: Path, out: Path | None, as_json: bool) -> None:
     \b
     Example:  alexnet show filters run/model.safetensors
     """
-    from alexnet.insight import filters as room
+    from alexnet.insight.figures import filters as room
     from alexnet.model import read_model
 
     path = place(out, "filters")
@@ -224,7 +224,7 @@ def predictions(
     Example:  alexnet show predictions run/model.safetensors store --only-errors
     """
     from alexnet import runtime, terminal
-    from alexnet.insight import predictions as room
+    from alexnet.insight.figures import predictions as room
     from alexnet.model import ready
 
     path, chosen = place(out, "predictions"), runtime.choose(device, precision, workers)
@@ -259,7 +259,7 @@ def stations(
     Example:  alexnet show stations run/model.safetensors cat.jpg
     """
     from alexnet import runtime
-    from alexnet.insight.maps import maps, passed
+    from alexnet.insight.figures.maps import maps, passed
     from alexnet.model import ready
 
     target, chosen = place(out, "stations"), runtime.choose(device, precision, workers)
@@ -288,7 +288,7 @@ def saliency(
     Example:  alexnet show saliency run/model.safetensors cat.jpg --class cat
     """
     from alexnet import runtime, terminal
-    from alexnet.insight import saliency as room
+    from alexnet.insight.figures import saliency as room
     from alexnet.model import ready
 
     path, chosen = place(out, "saliency"), runtime.choose(device, precision, workers)
@@ -320,7 +320,7 @@ def confusion(
     """
     from alexnet import runtime, terminal
     from alexnet.evaluate import answers
-    from alexnet.insight import confusion as room
+    from alexnet.insight.figures import confusion as room
     from alexnet.model import ready
 
     path, chosen = place(out, "confusion"), runtime.choose(device, precision, workers)
@@ -338,7 +338,7 @@ def confusion(
 
 def place(out: Path | None, word: str) -> Path:
     """Where a figure goes; UsageError where its name does not end as a figure's."""
-    from alexnet.insight.drawing import must_be_a_figure
+    from alexnet.insight.figures.drawing import must_be_a_figure
 
     path = out or Path(f"{word}.png")
     must_be_a_figure(path)
@@ -348,7 +348,7 @@ def place(out: Path | None, word: str) -> Path:
 def finish(path: Path, figure: "Figure", data: dict[str, Any], as_json: bool) -> None:
     """Write the figure and say where it is, or what is drawn."""
     from alexnet import terminal
-    from alexnet.insight.drawing import save
+    from alexnet.insight.figures.drawing import save
 
     save(path, figure)
     if as_json:
@@ -360,7 +360,7 @@ def finish(path: Path, figure: "Figure", data: dict[str, Any], as_json: bool) ->
 def told_in_characters(plots: "Mapping[str, Sequence[Series]]", data: dict[str, Any], as_json: bool, log: bool = False) -> None:
     """The curves in characters, or what they are."""
     from alexnet import terminal
-    from alexnet.insight.characters import plotted
+    from alexnet.insight.figures.characters import plotted
 
     if as_json:
         terminal.emit_json({"figure": None, **data})
@@ -378,9 +378,9 @@ def recipe_of(name: str, settings: tuple[str, ...], epochs: int | None = None, l
 
 def split_of(view: "View", paths: Sequence[str], split: str | None) -> "Split":
     """The split of the one store that is named, which must fit the model; UsageError where there is no store."""
+    from alexnet.data.groups import is_store
     from alexnet.data.store import open_store
     from alexnet.evaluate import must_fit, scored_split
-    from alexnet.insight.features import is_store
 
     if len(paths) != 1 or not is_store(paths[0]):
         raise UsageError(
@@ -393,9 +393,8 @@ def split_of(view: "View", paths: Sequence[str], split: str | None) -> "Split":
 
 def pictures_of(view: "View", paths: Sequence[str], split: str | None, count: int, workers: int, record: int = 0) -> "Group":
     """Some pictures: of a store, `count` spread over a split from a record on; else the first of the files named."""
-    from alexnet.insight.features import from_files, from_split, is_store
-    from alexnet.insight.predictions import spread
-    from alexnet.serving.predict import find_pictures
+    from alexnet.data.groups import find_pictures, from_files, from_split, is_store
+    from alexnet.insight.figures.predictions import spread
 
     if len(paths) == 1 and is_store(paths[0]):
         records = split_of(view, paths, split)

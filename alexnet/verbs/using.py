@@ -102,8 +102,9 @@ def predict(
     Example:  alexnet predict run/model.safetensors cat.jpg photos --csv answers.csv
     """
     from alexnet import runtime, terminal
+    from alexnet.data.groups import find_pictures
     from alexnet.model import ready
-    from alexnet.serving.predict import find_pictures, predict_files, write_csv
+    from alexnet.serving.predict import predict_files, write_csv
 
     chosen = runtime.choose(device, precision, workers)
     seer, found = ready(model, chosen), find_pictures(paths)

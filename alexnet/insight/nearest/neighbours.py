@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from alexnet.data.store import Split
 from alexnet.errors import UsageError
 from alexnet.evaluate import Seer, Tick
-from alexnet.insight.autoencoder import by_codes
-from alexnet.insight.cells import in_cells
-from alexnet.insight.drawing import SMALL, shortened, show_pixels, styled
-from alexnet.insight.features import Group, Kept, rows_of
-from alexnet.insight.search import Search, exactly
+from alexnet.insight.figures.drawing import SMALL, shortened, show_pixels, styled
+from alexnet.insight.nearest.autoencoder import by_codes
+from alexnet.insight.nearest.cells import in_cells
+from alexnet.insight.nearest.features import Group, Kept, rows_of
+from alexnet.insight.nearest.search import Search, exactly
 from alexnet.randomness import key, permutation
 from alexnet.runtime import Runtime
 

@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet.data.groups import Group, from_split
 from alexnet.data.store import Split
 from alexnet.errors import AlexNetError
 from alexnet.evaluate import VIEWS_AT_ONCE, Seer, Tick, probabilities
-from alexnet.insight.drawing import BLUE, INK, RUST, SMALL, bare, shortened, show_pixels, styled
-from alexnet.insight.features import Group, from_split
+from alexnet.insight.figures.drawing import BLUE, INK, RUST, SMALL, bare, shortened, show_pixels, styled
 from alexnet.randomness import key, permutation
 from alexnet.runtime import Runtime
 

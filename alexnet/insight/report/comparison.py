@@ -14,10 +14,10 @@ from alexnet import __version__
 from alexnet.durable import write_bytes
 from alexnet.evaluate import Scores, Tick
 from alexnet.insight import words
-from alexnet.insight.curves import curves, tracks
-from alexnet.insight.drawing import svg
-from alexnet.insight.page import Html, card, document, element, picture, section, table
-from alexnet.insight.report import pictures_per_second, scored
+from alexnet.insight.figures.curves import curves, tracks
+from alexnet.insight.figures.drawing import svg
+from alexnet.insight.report.page import Html, card, document, element, picture, section, table
+from alexnet.insight.report.single import pictures_per_second, scored
 from alexnet.insight.runs import Run, names, read_run
 from alexnet.recipes.recipe import Recipe
 from alexnet.recipes.schedules import Line, Plateau, Steps

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from alexnet.evaluate import VIEWS_AT_ONCE, Seer
-from alexnet.insight.drawing import SIGNED, SMALL, SOFT, bare, shortened, show_pixels, styled
+from alexnet.insight.figures.drawing import SIGNED, SMALL, SOFT, bare, shortened, show_pixels, styled
 from alexnet.network.alexnet import AlexNet
 from alexnet.runtime import Runtime
 

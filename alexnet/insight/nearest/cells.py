@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from alexnet.evaluate import Tick
-from alexnet.insight.features import FORMAT, Kept, Rows, still_good
-from alexnet.insight.search import Found, Search, in_order
+from alexnet.insight.nearest.features import FORMAT, Kept, Rows, still_good
+from alexnet.insight.nearest.search import Found, Search, in_order
 from alexnet.randomness import key, permutation
 from alexnet.tensorfile import write_tensors
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from alexnet.errors import AlexNetError
-from alexnet.insight.drawing import bare, styled
+from alexnet.insight.figures.drawing import bare, styled
 from alexnet.model import Model
 from alexnet.recipes.layers import Conv
 

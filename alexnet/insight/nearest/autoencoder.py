@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from alexnet.errors import must_be
 from alexnet.evaluate import Tick
-from alexnet.insight.features import FORMAT, Kept, Rows, still_good
-from alexnet.insight.search import Found, Search
+from alexnet.insight.nearest.features import FORMAT, Kept, Rows, still_good
+from alexnet.insight.nearest.search import Found, Search
 from alexnet.tensorfile import write_tensors
 
 STEPS, BATCH, RATE = 1500, 128, 1e-3  # of Adam

@@ -12,8 +12,8 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet.insight.arms import Published
-from alexnet.insight.drawing import BLUE, INK, RUST, STYLES, png, series_style, styled
+from alexnet.insight.experiments.arms import Published
+from alexnet.insight.figures.drawing import BLUE, INK, RUST, STYLES, png, series_style, styled
 
 Values = tuple[float | None, ...]  # one a seed, or one a choice of models
 Compared = Literal["difference", "times", "not"]

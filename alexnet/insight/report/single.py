@@ -26,16 +26,17 @@ from alexnet.data.store import Split, Store
 from alexnet.durable import write_bytes
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import Scores, predictions, scored_split, scores
-from alexnet.insight import curves, words
-from alexnet.insight.confusion import FEW, class_errors, confused_pairs, confusion
-from alexnet.insight.drawing import png, svg
-from alexnet.insight.filters import first_layer, kernels
-from alexnet.insight.maps import Passed, maps, passed
-from alexnet.insight.page import Html, card, definitions, document, element, joined, picture, section, table
-from alexnet.insight.predictions import BARS, spread
+from alexnet.insight import words
+from alexnet.insight.figures import curves
+from alexnet.insight.figures.confusion import FEW, class_errors, confused_pairs, confusion
+from alexnet.insight.figures.drawing import png, svg
+from alexnet.insight.figures.filters import first_layer, kernels
+from alexnet.insight.figures.maps import Passed, maps, passed
+from alexnet.insight.figures.predictions import BARS, spread
+from alexnet.insight.figures.saliency import COARSE, Looked, looked, saliency
+from alexnet.insight.figures.schedule import planned, schedule
+from alexnet.insight.report.page import Html, card, definitions, document, element, joined, picture, section, table
 from alexnet.insight.runs import MODEL, Record, Run, read_run
-from alexnet.insight.saliency import COARSE, Looked, looked, saliency
-from alexnet.insight.schedule import planned, schedule
 from alexnet.model import Model
 from alexnet.network.accounting import costs
 from alexnet.network.geometry import plan

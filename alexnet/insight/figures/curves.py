@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alexnet.errors import AlexNetError
-from alexnet.insight.drawing import BLUE, FAINT, INK, RUST, SOFT, series_style, shortened, styled
+from alexnet.insight.figures.drawing import BLUE, FAINT, INK, RUST, SOFT, series_style, shortened, styled
 from alexnet.insight.runs import Course, Record, names
 from alexnet.recipes.schedules import Steps
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from alexnet.insight.drawing import BLUE, INK, RUST, SMALL, SOFT, bare, shortened, styled, tint
+from alexnet.insight.figures.drawing import BLUE, INK, RUST, SMALL, SOFT, bare, shortened, styled, tint
 from alexnet.insight.operators import Operator, backward, forward, loss, updates
 from alexnet.recipes.recipe import Recipe
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet.evaluate import Seer
-from alexnet.insight.drawing import INK, SIGNED, SMALL, SOFT, bare, show_pixels, styled
-from alexnet.insight.predictions import spread
+from alexnet.insight.figures.drawing import INK, SIGNED, SMALL, SOFT, bare, show_pixels, styled
+from alexnet.insight.figures.predictions import spread
 from alexnet.runtime import Runtime
 
 MAPS = 16  # of a station, in one row

@@ -10,39 +10,26 @@ no more than the part under way, and memory holds one part at most, since finish
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from alexnet.data.ahead import prefetched
-from alexnet.data.images import BadPicture
+from alexnet.data.groups import Group, from_split
 from alexnet.data.store import Split, Store, file_hash
-from alexnet.data.views import View
 from alexnet.durable import unwritten, whole, write_bytes
 from alexnet.errors import AlexNetError, UsageError
-from alexnet.evaluate import VIEWS_AT_ONCE, Seer, Tick
+from alexnet.evaluate import Seer, Tick
 from alexnet.network.alexnet import AlexNet
 from alexnet.runtime import Runtime
 from alexnet.tensorfile import read_tensors, write_tensors
 
 FORMAT = "alexnet-features/1"
 ROWS, VALUES = 4096, 2**24  # of a part, at most
-
-T = TypeVar("T")
-Square = np.ndarray | str  # a record's pixels uint8 (S, S, C), or why there are none
-
-
-class Group(NamedTuple):
-    """Some pictures: their names, their squares, and what they are where that is known."""
-
-    names: Sequence[str]
-    squares: Sequence[Square]
-    labels: Sequence[int | None]
 
 
 @dataclass(frozen=True)
@@ -85,47 +72,6 @@ class Kept:
     origin: Mapping[str, Any]
 
 
-# ---- pictures
-
-
-def is_store(place: str) -> bool:
-    """Whether a place is a store, or an address of one, rather than pictures."""
-    return "://" in place or (Path(place) / "store.json").is_file()
-
-
-def from_files(view: View, files: Sequence[Path], workers: int) -> Iterator[Group]:
-    """Picture files as a model sees them, read ahead; one that cannot be read is a reason."""
-
-    def read(some: Sequence[Path]) -> Group:
-        return Group([str(file) for file in some], [_square(view, file) for file in some], [None] * len(some))
-
-    return _read_ahead(files, read, workers)
-
-
-def from_split(split: Split, numbers: Sequence[int], workers: int) -> Iterator[Group]:
-    """The records of these numbers, in that order, read ahead."""
-
-    def read(some: Sequence[int]) -> Group:
-        return Group([split.names[i] for i in some], [split.pixels(i) for i in some], [int(split.labels[i]) for i in some])
-
-    return _read_ahead(numbers, read, workers)
-
-
-def _read_ahead(items: Sequence[T], read: Callable[[Sequence[T]], Group], workers: int) -> Iterator[Group]:
-    """The items read in threads, as many at a time as the network sees at once."""
-    several = (items[first : first + VIEWS_AT_ONCE] for first in range(0, len(items), VIEWS_AT_ONCE))
-    return prefetched((partial(read, some) for some in several), workers)
-
-
-def _square(view: View, file: Path) -> Square:
-    try:
-        return view.square(file)
-    except BadPicture as error:
-        return f"cannot be read: {error}"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-
-
 # ---- values
 
 
@@ -147,8 +93,9 @@ def features(seer: Seer, squares: np.ndarray, station: str, runtime: Runtime) ->
 
 def rows_of(seer: Seer, group: Group, station: str, runtime: Runtime) -> Tensor:
     """Rows float32 (n, values) of the pictures of a group that could be read."""
-    readable = [square for square in group.squares if isinstance(square, np.ndarray)]
-    return features(seer, np.stack(readable), station, runtime) if readable else torch.empty(0, width(seer[0], station))
+    if not group.readable:
+        return torch.empty(0, width(seer[0], station))
+    return features(seer, np.stack(group.readable), station, runtime)
 
 
 # ---- written out
@@ -168,7 +115,7 @@ def write_features(
         with whole(path) as aside, aside.open("wb") as file:
             _header(file, 0, values)
             for group in groups:
-                unread += [(name, why) for name, why, _ in zip(*group, strict=True) if isinstance(why, str)]
+                unread += group.unread
                 names += [name for name, square, _ in zip(*group, strict=True) if not isinstance(square, str)]
                 file.write(rows_of(seer, group, station, runtime).numpy().astype("<f4").data)
                 done += len(group.names)

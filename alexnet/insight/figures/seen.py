@@ -18,7 +18,7 @@ from alexnet.data import pixels
 from alexnet.data.batches import Position, Stream
 from alexnet.data.store import Split
 from alexnet.data.views import View
-from alexnet.insight.drawing import RUST, SMALL, bare, shortened, show_pixels, styled
+from alexnet.insight.figures.drawing import RUST, SMALL, bare, shortened, show_pixels, styled
 from alexnet.recipes.recipe import Recipe
 
 EPOCHS, SIDE = 6, 1.3  # views of each record, and inches of each

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from alexnet.insight.curves import scale_rates
-from alexnet.insight.drawing import INK, SMALL, SOFT, series_style, styled
+from alexnet.insight.figures.curves import scale_rates
+from alexnet.insight.figures.drawing import INK, SMALL, SOFT, series_style, styled
 from alexnet.recipes.layers import Weighted
 from alexnet.recipes.recipe import Recipe
 from alexnet.recipes.schedules import Line, Plateau, PlateauState

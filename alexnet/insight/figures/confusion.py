@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from alexnet.insight.drawing import BLUE, INK, RUST, SMALL, SOFT, bare, shortened, styled, tint
+from alexnet.insight.figures.drawing import BLUE, INK, RUST, SMALL, SOFT, bare, shortened, styled, tint
 
 FEW = 25  # classes whose counts are all written out
 BLOCKS = 125  # to a side, at most

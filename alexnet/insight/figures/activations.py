@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from alexnet.errors import UsageError
-from alexnet.insight.drawing import SERIES, SOFT, STYLES, styled
+from alexnet.insight.figures.drawing import SERIES, SOFT, STYLES, styled
 from alexnet.network.alexnet import ACTIVATIONS
 from alexnet.recipes.layers import Activation
 from alexnet.recipes.recipe import Network

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 
-from alexnet.insight.blueprint import SLANT, Blueprint, Box, Stage
-from alexnet.insight.drawing import BLUE, FAINT, INK, RUST, SMALL, SOFT, bare, styled, tint
+from alexnet.insight.figures.blueprint import SLANT, Blueprint, Box, Stage
+from alexnet.insight.figures.drawing import BLUE, FAINT, INK, RUST, SMALL, SOFT, bare, styled, tint
 
 Point = tuple[float, float]
 THIN = "\N{THIN SPACE}"

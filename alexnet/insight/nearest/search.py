@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from alexnet.data.ahead import prefetched
-from alexnet.insight.features import Rows, squares
+from alexnet.insight.nearest.features import Rows, squares
 
 CHUNK = 64  # rows turned into float32 at a time: 1 MiB of fc7
 ROUGH = 2**24  # rough distances held at a time: queries share a pass as far as these go

@@ -24,10 +24,10 @@ from alexnet import durable
 from alexnet.data.store import Split, Store
 from alexnet.errors import AlexNetError, must_be
 from alexnet.evaluate import Seer, Tick, evaluate, predictions, scored_split, scores
-from alexnet.insight.arms import ENSEMBLE, Arm, Experiment
-from alexnet.insight.outcomes import Compared, Outcome, Row, Values, picture, reached_at
-from alexnet.insight.portions import middles
-from alexnet.insight.sparsity import rectified, sparsity
+from alexnet.insight.experiments.arms import ENSEMBLE, Arm, Experiment
+from alexnet.insight.experiments.outcomes import Compared, Outcome, Row, Values, picture, reached_at
+from alexnet.insight.experiments.portions import middles
+from alexnet.insight.experiments.sparsity import rectified, sparsity
 from alexnet.model import Model, ready, view_of
 from alexnet.recipes.recipe import Recipe, with_rate
 from alexnet.recipes.settings import to_json

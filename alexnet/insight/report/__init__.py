@@ -1,0 +1,1 @@
+"""Reports: one page about a run, or about several side by side, whole in itself."""
