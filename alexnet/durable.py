@@ -43,6 +43,17 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise unwritten(path, error) from error
 
 
+def must_be_writable(path: Path) -> None:
+    """AlexNetError, before hours of work, if a file could not be put there afterwards."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.writing")
+        aside.touch()
+        aside.unlink()
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
 def unwritten(path: Path, error: Exception) -> AlexNetError:
     """What to tell when a file could not be written."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

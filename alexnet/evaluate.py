@@ -171,11 +171,13 @@ def must_be_seen(view: View, store: Store) -> None:
         )
 
 
-def write_submission(path: Path, probability: Tensor) -> None:
+def write_submission(path: Path, probability: Tensor, names: Sequence[str]) -> None:
     """For each picture (N, classes) a line with its five likeliest classes, likeliest first, numbered from 1; AlexNetError.
 
-    Of equals the class that stands first comes first. Classes count as the store lists them: where the challenge numbers
-    them otherwise, as ILSVRC's devkit does, the numbers have to be translated.
+    Lines stand in the order of the pictures' file names, whatever their folders, as the challenge counts its pictures. Of equals
+    the class that stands first comes first. Classes count as the store lists them: where the challenge numbers them otherwise,
+    as ILSVRC's devkit does, the numbers have to be translated.
     """
-    order = probability.argsort(stable=True, dim=1, descending=True)[:, :PLACES] + 1
-    write_bytes(path, "".join(" ".join(map(str, line)) + "\n" for line in order.tolist()).encode())
+    told = (probability.argsort(stable=True, dim=1, descending=True)[:, :PLACES] + 1).tolist()
+    order = sorted(range(len(told)), key=lambda number: (names[number].rsplit("/", 1)[-1], names[number]))
+    write_bytes(path, "".join(" ".join(map(str, told[number])) + "\n" for number in order).encode())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alexnet.data.store import Store
-from alexnet.errors import AlexNetError
+from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import (
     DENSE,
     answers,
@@ -21,9 +21,10 @@ from alexnet.evaluate import (
     scores,
     write_submission,
 )
-from alexnet.model import view_of
+from alexnet.model import Model, view_of
 from alexnet.network.alexnet import AlexNet, start
-from alexnet.recipes.named import ORIGINAL, PAPER
+from alexnet.recipes.named import MODERN, ORIGINAL, PAPER
+from alexnet.verbs.using import own_views
 from tests.conftest import CPU, tiny
 
 
@@ -103,10 +104,20 @@ def quiet(done: int, of: int) -> None:
 def test_a_submission_lists_the_likeliest_classes_from_one(classes: int, tmp_path: Path) -> None:
     probability = torch.from_numpy(np.random.default_rng(0).dirichlet(np.ones(classes), 50))
     probability[7] = 1 / classes  # equals stand in the classes' order
-    write_submission(tmp_path / "answers.txt", probability)
+    names = [f"val/{50 - number}/picture_{number:02}.jpg" for number in range(50)]
+    shuffled = np.random.default_rng(1).permutation(50)  # stored by class; the challenge counts by file name
+    write_submission(tmp_path / "answers.txt", probability[shuffled], [names[number] for number in shuffled])
     lines = [[int(word) for word in line.split()] for line in (tmp_path / "answers.txt").read_text().splitlines()]
     assert lines == (np.argsort(-probability.numpy(), 1, kind="stable")[:, :5] + 1).tolist()
     assert lines[7] == list(range(1, min(5, classes) + 1))
+
+
+def test_models_made_for_other_views_have_to_be_told_how_many(store: Store) -> None:
+    many, one = (replace(MODERN, views=replace(MODERN.views, test=count)) for count in (10, 1))
+    models = [Model(AlexNet(tiny(r).network, 3), view_of(store, tiny(r)), tiny(r), {}) for r in (many, one)]
+    assert own_views(models[:1]) == 10
+    with pytest.raises(UsageError, match="made for 1 and 10 views"):
+        own_views(models)
 
 
 def test_answers_come_in_stored_order(store: Store) -> None:

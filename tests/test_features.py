@@ -143,6 +143,21 @@ def test_only_a_missing_or_damaged_part_is_made_again(model: Path, store: Store,
     assert all(torch.equal(one, two) for one, two in zip(rows, again.rows.parts, strict=True))
 
 
+def test_a_stop_loses_no_more_than_the_part_under_way(model: Path, store: Store, decoded: list[int]) -> None:
+    told: list[int] = []
+
+    def stopped(done: int, of: int) -> None:
+        told.append(done)
+        if done == 40:
+            raise KeyboardInterrupt
+
+    train = store.splits["train"]
+    with pytest.raises(KeyboardInterrupt):
+        kept(model, load(model), store, train, "fc7", CPU, stopped)
+    decoded.clear()
+    assert told == [20, 40] and len(index(model, store).rows) == len(train) and sorted(decoded) == list(range(40, len(train)))
+
+
 def test_a_changed_model_or_precision_makes_it_anew(model: Path, store: Store, decoded: list[int]) -> None:
     first = index(model, store)
     rows = first.rows.parts[0].clone()

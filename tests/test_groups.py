@@ -1,5 +1,7 @@
 """Pictures that are asked about: found where they are said to be, in their order, a bad one with its reason."""
 
+import os
+from errno import ENOENT
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,15 @@ from alexnet.recipes.named import MODERN
 from tests.conftest import tiny
 
 
-def test_files_folders_and_patterns_are_found(pictures: Path, tmp_path: Path) -> None:
+def test_files_folders_and_patterns_are_found(pictures: Path, store: Store, tmp_path: Path) -> None:
     assert len(find_pictures([str(pictures)])) == len(list(pictures.rglob("*.png")))
     assert [path.name for path in find_pictures([f"{pictures}/dots/00[01].png"])] == ["000.png", "001.png"]
     with pytest.raises(AlexNetError, match="no such file"):
         find_pictures(["nowhere/*.jpg"])
     with pytest.raises(AlexNetError, match="no pictures in it"):
         find_pictures([str(tmp_path)])
+    with pytest.raises(AlexNetError, match="a store; expected files"):
+        find_pictures([str(pictures), str(store.path)])
 
 
 def test_groups_keep_the_order_and_say_what_is_wrong_with_a_picture(store: Store, pictures: Path, tmp_path: Path) -> None:
@@ -30,7 +34,9 @@ def test_groups_keep_the_order_and_say_what_is_wrong_with_a_picture(store: Store
     assert [len(group.names) for group in groups] == [2, 2, 1]
     assert [name for group in groups for name in group.names] == [str(file) for file in files]
     assert [name for group in groups for name, _ in group.unread] == [str(bad), str(files[3])]
-    assert all(why.startswith("cannot be read: ") for group in groups for _, why in group.unread)
+    reasons = [why for group in groups for _, why in group.unread]
+    assert reasons == [f"cannot be read: {why}" for why in ("not a picture of a kind that can be decoded", os.strerror(ENOENT))]
+    assert [list(group.without_unread.names) for group in groups] == [[str(files[0])], [str(files[2])], [str(files[4])]]
     (records,) = from_split(split, [0, 1, 2], workers=1)
     assert records.labels == [int(label) for label in split.labels[:3]]
     assert np.array_equal([square for group in groups for square in group.readable], records.readable)

@@ -128,6 +128,12 @@ def test_the_headline_is_what_evaluate_says(trained: Path, report: str) -> None:
     assert "2 of 2" in text and "Seed3" in text
 
 
+@pytest.mark.parametrize(("views", "said"), [(1, "1 (the centre alone)"), (9, "9 (a grid of three by three crops)")])
+def test_the_views_are_told_as_they_were(trained: Path, tmp_path: Path, views: int, said: str) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert said in Reader(write_report(run, None, views, CPU, quiet)[0].read_text("utf-8")).text
+
+
 def test_the_sections_come_in_order(report: str) -> None:
     text = Reader(report).text
     titles = [

@@ -128,6 +128,8 @@ def test_report_and_describe_and_doctor(verb: Verb, run_folder: Path) -> None:
         (["train", "{store}", "--device", "cuda:77"], 2, "not available here"),
         (["train", "--resume", "{store}"], 1, "no run to resume"),
         (["evaluate", "{model}"], 2, "a store"),
+        (["evaluate", "{model}", "{store}", "--submission", "{model}/answers.txt"], 1, "could not be written"),
+        (["report", "{run}", "{run}", "--out", "both.txt"], 2, "ends in .html"),
         (["evaluate", "{store}/store.json", "{store}"], 1, "not a file of format alexnet-model/1"),
         (["evaluate", "{model}", "{run}"], 1, "no store.json in it"),
         (["predict", "{model}", "nothing-*.jpg"], 1, "no such file"),

@@ -18,9 +18,10 @@ from matplotlib.text import Text
 from PIL import Image
 
 from alexnet.__main__ import cli
-from alexnet.data.batches import Position, Stream
+from alexnet.data.batches import Stream
 from alexnet.data.groups import from_split
 from alexnet.data.store import Store
+from alexnet.data.views import Draws, View
 from alexnet.errors import AlexNetError, UsageError
 from alexnet.evaluate import predictions
 from alexnet.insight.figures import (
@@ -48,7 +49,9 @@ from alexnet.recipes.named import MODERN, ORIGINAL, PAPER, RECIPES, SEPARATE, na
 from alexnet.recipes.recipe import Recipe, with_epochs
 from alexnet.recipes.schedules import Line, PlateauState, Steps
 from alexnet.recipes.settings import to_json
-from tests.conftest import CPU, tiny
+from alexnet.training.loop import train
+from alexnet.training.tasks import Task
+from tests.conftest import CPU, tiny, tiny_task
 
 ALL = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 
@@ -68,12 +71,15 @@ def model(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def legible(monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], None]:
-    """A check of a figure: every text that is drawn lies inside it, is not too small, and touches no other."""
+    """A check of a figure: every text that is drawn lies inside it, is not too small, and touches no other.
+
+    Whether they touch is asked of level and upright texts: the boxes of those turned by other angles are mostly empty.
+    """
     drawn: list[tuple[Text, Any]] = []
     draw = Text.draw
 
     def record(text: Text, renderer: Any, *others: Any, **named: Any) -> None:
-        if text.get_visible() and text.get_text().strip() and text.get_rotation() % 90 == 0:
+        if text.get_visible() and text.get_text().strip():
             drawn.append((text, text.get_window_extent(renderer)))
         draw(text, renderer, *others, **named)
 
@@ -87,7 +93,8 @@ def legible(monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], None]:
         for text, box in last:
             assert float(text.get_fontsize()) >= drawing.SMALL, text
             assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.width + 1 and box.y1 <= figure.bbox.height + 1, text
-        for (one, a), (two, b) in itertools.combinations(last, 2):
+        straight = [(text, box) for text, box in last if text.get_rotation() % 90 == 0]
+        for (one, a), (two, b) in itertools.combinations(straight, 2):
             wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
             assert wide < 2 or high < 3, f"{one} over {two}"
 
@@ -227,6 +234,14 @@ def test_a_curve_in_characters_goes_through_its_points() -> None:
     )
 
 
+def test_the_legend_of_curves_in_characters_is_whole() -> None:
+    names = ["runs/store-original-with-two-towers", "runs/store-modern-without-its-noise", "a/" + "long/" * 30 + "name"]
+    text = plotted("loss", [Series(name, (0, 1), (1, number)) for number, name in enumerate(names)])
+    assert max(map(len, text.split("\n"))) <= 80
+    legend = "".join(line.strip() for line in text.split("\n")[-5:])
+    assert legend == f"● {names[0]}○ {names[1]}▲ {names[2]}"
+
+
 # ---- pictures
 
 
@@ -306,31 +321,57 @@ def test_where_a_model_looks_is_legible(store: Store, model: Path, legible: Call
     legible(saliency.saliency(looked, store.classes))
 
 
+@pytest.mark.parametrize(("lost", "said"), [(0.01, "at most 1\xa0point lost"), (0.234, "at most 23\xa0points lost")])
+def test_what_is_lost_is_counted_in_points(lost: float, said: str) -> None:
+    map_lost = np.array([[lost, -0.1], [0.0, 0.0]], np.float32)
+    looked = saliency.Looked("a", np.zeros((10, 10, 3), np.uint8), 0, 0.5, np.ones((10, 10)), map_lost, 2, (0, 8))
+    assert saliency.saliency([looked], ["class"]).axes[2].get_xlabel() == said
+
+
 def noisy(sizes: bool) -> Recipe:
     recipe = with_epochs(tiny(MODERN if sizes else ORIGINAL), 3)
-    noise = Steps(((0, 0.1), (2, 0.0)))
-    return replace(recipe, views=replace(recipe.views, noise=noise, rotation=5.0), training=replace(recipe.training, batch=7))
+    views = replace(recipe.views, noise=Steps(((0, 0.1), (1.4, 0.05), (2, 0.0))), rotation=5.0)
+    views = replace(views, sizes=Steps(((0, 67.0), (1.4, 83.0), (1.9, 99.0)))) if sizes else views
+    return replace(recipe, views=views, training=replace(recipe.training, batch=7))
+
+
+def fed(task: Task, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, torch.Tensor]]:
+    """What training feeds its network, batch by batch: the deviation of the noise, and the views (N, C, side, side)."""
+    batches: list[tuple[float, torch.Tensor]] = []
+    made = View.training_tensor
+
+    def record(view: View, crops: torch.Tensor, draws: Draws, noise: float, *others: Any) -> torch.Tensor:
+        batches.append((noise, made(view, crops, draws, noise, *others)))
+        return batches[-1][1]
+
+    monkeypatch.setattr(View, "training_tensor", record)
+    train(task, folder, lambda record: None)
+    return batches
 
 
 @pytest.mark.parametrize("sizes", [False, True])
-def test_what_is_seen_is_what_the_stream_brings(store: Store, sizes: bool, legible: Callable[[Figure], None]) -> None:
-    """Crops, mirrors, turns, noise and size are those of the batches a run with that seed would learn from."""
+def test_what_is_seen_is_what_a_run_learns_from(
+    store: Store, sizes: bool, legible: Callable[[Figure], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Crops, mirrors, turns, noise and size are those of the batches of a run with that seed, also where they change midway."""
     recipe, split = noisy(sizes), store.splits["train"]
     view = view_of(store, recipe)
     stream = Stream(split, view, recipe.training, 5, workers=1)
-    watched = seen.watched(split, view, recipe, 5, [0, 20])
+    batches = fed(tiny_task(store, recipe, 5), tmp_path / "run", monkeypatch)
+    watched = seen.watched(split, view, recipe, 5, pictures.spread(6, len(split)))
     assert [glimpse.epoch for glimpse in watched[0].glimpses] == [0, 1, 2]
+    met = set()
     for each, glimpse in ((one, glimpse) for one in watched for glimpse in one.glimpses):
-        order = stream.order(glimpse.epoch)
-        place = int(np.flatnonzero(order == each.record)[0])
-        batch = stream.batch(Position(glimpse.epoch, place // 7), order)
-        noise, row = recipe.views.noise.at(glimpse.epoch), place % 7
-        fed = view.training_tensor(batch.crops, batch.draws, noise, len(glimpse.pixels), "cpu", torch.float32)[row]
+        place = int(np.flatnonzero(stream.order(glimpse.epoch) == each.record)[0])
+        noise, views = batches[glimpse.epoch * stream.batches_per_epoch + place // 7]
+        met.add((glimpse.epoch, noise, views.shape[-1]))
+        assert views.shape[-1] == len(glimpse.pixels)
         scale = recipe.views.scale / (1 + noise if recipe.views.noise_divides else 1)
         mean = view.tensor(np.zeros((1, *view.input[1:], 3), np.uint8))[0] / -recipe.views.scale
-        levels = (fed / scale + (mean if len(glimpse.pixels) == view.input[1] else mean.mean((1, 2), keepdim=True))).clamp(0, 255)
+        mean = mean if len(glimpse.pixels) == view.input[1] else mean.mean((1, 2), keepdim=True)
+        levels = (views[place % 7] / scale + mean).clamp(0, 255)
         assert np.abs(levels.permute(1, 2, 0).numpy() - glimpse.pixels).max() < 0.51
-        assert glimpse.offset == tuple(batch.draws.offsets[row]) and glimpse.mirrored == batch.draws.mirror[row]
+    assert len([epoch for epoch, *_ in met if epoch == 1]) > 1, "epoch 1 is seen before and after its break"
     legible(seen.seen(watched, recipe.network.input[1]))
 
 
@@ -343,8 +384,11 @@ def answers(classes: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.where(rng.random(count) < 0.7, labels, rng.integers(0, classes, count))
 
 
-@pytest.mark.parametrize("classes", [3, 25, 1000])
-def test_confusion_counts_and_can_be_read(classes: int, legible: Callable[[Figure], None]) -> None:
+LONG, WIDE = "the very long name of some class {}", "WWWWWWWWWWWWWW MMMMMMMM {}"
+
+
+@pytest.mark.parametrize(("classes", "name"), [(3, "a {}"), (3, WIDE), (25, LONG), (25, WIDE), (1000, LONG)])
+def test_confusion_counts_and_can_be_read(classes: int, name: str, legible: Callable[[Figure], None]) -> None:
     labels, said = answers(classes, 4000)
     matrix = confusion.counted(labels, said, classes)
     wanted = np.zeros((classes, classes), int)
@@ -352,7 +396,7 @@ def test_confusion_counts_and_can_be_read(classes: int, legible: Callable[[Figur
     assert np.array_equal(matrix, wanted)
     sums, side = confusion.blocks(matrix)
     assert sums.sum() == 4000 and len(sums) <= confusion.BLOCKS and sums[0, 1] == wanted[:side, side : 2 * side].sum()
-    legible(confusion.confusion(labels, said, [f"some class number {number}" for number in range(classes)]))
+    legible(confusion.confusion(labels, said, [name.format(number) for number in range(classes)]))
 
 
 @pytest.mark.parametrize("towers", [1, 2])
@@ -417,6 +461,24 @@ def test_verbs_write_where_they_are_told(store: Store, model: Path, run: Path, p
             Image.open(io.BytesIO(path.read_bytes())).verify()
 
 
+@pytest.mark.parametrize("words", [("predictions", "--views", 1), ("saliency",)])
+def test_a_bad_picture_among_others_spoils_nothing(
+    words: tuple[object, ...], model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    (word, *options), out, bad = words, tmp_path / "a.png", tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    good = [str(file) for file in sorted(pictures.rglob("*.png"))[:2]]
+    asked = ["show", str(word), str(model), good[0], str(bad), good[1], *map(str, options), "--out", str(out)]
+    ended = CliRunner().invoke(cli, [*asked, "--json"], standalone_mode=False)
+    found = json.loads(ended.stdout)
+    reason = "cannot be read: not a picture of a kind that can be decoded"
+    assert [each["name"] for each in found["pictures"]] == good and found["unread"] == [{"path": str(bad), "error": reason}]
+    assert isinstance(ended.exception, AlexNetError) and "1 of 3 pictures could not be read" in str(ended.exception)
+    assert ended.exception.status == 1 and out.exists()
+    ended = CliRunner().invoke(cli, asked, standalone_mode=False)
+    assert ended.stdout.splitlines() == [f"{bad}: {reason}", str(out)]
+
+
 def test_verbs_say_what_they_draw(store: Store, model: Path, run: Path, tmp_path: Path) -> None:
     found = ask("confusion", model, store.path, "--split", "val", "--views", 1, "--out", tmp_path / "c.png")
     assert sum(map(sum, found["matrix"])) == len(store.splits["val"]) and found["views"] == 1
@@ -434,6 +496,9 @@ def test_verbs_say_what_they_draw(store: Store, model: Path, run: Path, tmp_path
         (("saliency", "MODEL", "STORE", "--class", "dot"), "nearest: dots"),
         (("confusion", "MODEL", "PICTURES"), "expected a single store"),
         (("stations", "MODEL", "STORE", "--record", "100000"), "numbered from 0"),
+        (("predictions", "MODEL", "PICTURES", "STORE"), "expected a single store or only pictures"),
+        (("predictions", "MODEL", "MODEL"), "model.safetensors: cannot be read: not a picture"),
+        (("saliency", "MODEL", "MODEL", "MODEL"), "model.safetensors: cannot be read: not a picture"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(

@@ -19,7 +19,7 @@ from alexnet.data.store import Split
 from alexnet.data.views import Draws, View, draw, turned
 from alexnet.randomness import key, permutation
 from alexnet.ranks import ALONE, Ranks
-from alexnet.recipes.recipe import Training
+from alexnet.recipes.recipe import Recipe, Training
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ def every(pictures: int) -> slice:
     return slice(0, pictures)
 
 
+def side_at(recipe: Recipe, epoch: float) -> int:
+    """Side of the square that is seen at an epoch, pixels; never more than the network's own input."""
+    own, sizes = recipe.network.input[1], recipe.views.sizes
+    return own if sizes is None else min(own, int(sizes.at(epoch)))
+
+
 @dataclass(frozen=True)
 class Stream:
     """The training batches of a split: `batch(position)` makes any one of them, `after(position)` yields all from there on."""
@@ -64,6 +70,10 @@ class Stream:
     def batches_per_epoch(self) -> int:
         """Batches in an epoch; the last may be smaller."""
         return self.training.batches(len(self.split))
+
+    def epoch(self, position: Position) -> float:
+        """The epoch at a position, a fraction inside one: what schedules are asked for."""
+        return position.epoch + position.batch / self.batches_per_epoch
 
     def order(self, epoch: int) -> np.ndarray:
         """The order of pictures in an epoch."""

@@ -33,6 +33,12 @@ class Group(NamedTuple):
     labels: Sequence[int | None]
 
     @property
+    def without_unread(self) -> "Group":
+        """The pictures that could be read."""
+        there = [i for i, square in enumerate(self.squares) if not isinstance(square, str)]
+        return Group([self.names[i] for i in there], [self.squares[i] for i in there], [self.labels[i] for i in there])
+
+    @property
     def readable(self) -> list[np.ndarray]:
         """The squares that are there."""
         return [square for square in self.squares if isinstance(square, np.ndarray)]
@@ -61,9 +67,8 @@ def find_pictures(paths: Sequence[str]) -> list[Path]:
             matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]
             inside = [file for match in matches for file in (_below(match) if match.is_dir() else [match])]
         if not inside:
-            raise AlexNetError(
-                f"{text}: {'no pictures in it' if path.is_dir() else 'no such file'}; expected files, folders or a pattern"
-            )
+            what = "a store" if is_store(text) else "no pictures in it" if path.is_dir() else "no such file"
+            raise AlexNetError(f"{text}: {what}; expected files, folders or a pattern")
         found += inside
     return found
 

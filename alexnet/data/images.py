@@ -94,7 +94,7 @@ def square(data: bytes, policy: Policy) -> np.ndarray:
     except BadPicture:
         raise
     except Exception as reason:  # Pillow's decoders raise a dozen kinds, of which the text is all a user can use
-        raise BadPicture(f"cannot be decoded: {_one_line(reason)}") from reason
+        raise BadPicture(_one_line(reason)) from reason
 
 
 def encode(pixels: np.ndarray, policy: Policy) -> bytes:
@@ -247,7 +247,7 @@ def _simplejpeg_agrees() -> bool:
 
 def _one_line(reason: Exception) -> str:
     # Pillow names the in-memory file by its address, which would differ from run to run
-    text = "not a picture of a known kind" if isinstance(reason, UnidentifiedImageError) else str(reason)
+    text = "not a picture of a kind that can be decoded" if isinstance(reason, UnidentifiedImageError) else str(reason)
     return " ".join(text.split()) or type(reason).__name__
 
 

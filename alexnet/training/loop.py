@@ -151,7 +151,7 @@ class Told(NamedTuple):
 def _learn(run: Run, position: Position, batch: Batch, stop: int, save_every: float) -> Told:
     """One batch: views, forward, backward, update. The run then stands behind it."""
     recipe, runtime = run.task.recipe, run.task.runtime
-    epoch = position.epoch + position.batch / run.stream.batches_per_epoch
+    epoch = run.stream.epoch(position)
     now = recipe.training.rates(run.net.names, epoch, run.progress.plateau)
     noise, side = recipe.views.noise.at(epoch), run.task.side(epoch)
     views = run.view.training_tensor(batch.crops, batch.draws.of(batch.rows), noise, side, runtime.device, runtime.dtype)
@@ -188,7 +188,7 @@ def _clocked(run: Run, began: float) -> float:
 
 def _record_step(run: Run, position: Position, loss: float) -> None:
     """Keep the loss of a step with the epoch it was made at, the rate, and the pictures per second of the run so far."""
-    epoch = position.epoch + position.batch / run.stream.batches_per_epoch
+    epoch = run.stream.epoch(position)
     rate = rate_at(run.task.recipe.training.rate, epoch, run.progress.plateau)
     speed = run.progress.pictures / run.progress.seconds
     run.record("step", step=run.progress.steps, epoch=epoch, loss=loss, rate=rate, pictures_per_second=speed)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from alexnet import __version__
+from alexnet.data.batches import side_at
 from alexnet.data.remote import is_address
 from alexnet.data.store import Split, Store, file_hash, open_store
 from alexnet.errors import AlexNetError, UsageError
@@ -91,8 +92,7 @@ class Task:
 
     def side(self, epoch: float) -> int:
         """Side of the square that is seen at an epoch, pixels; never more than the network's own input."""
-        own, sizes = self.recipe.network.input[1], self.recipe.views.sizes
-        return own if sizes is None else min(own, int(sizes.at(epoch)))
+        return side_at(self.recipe, epoch)
 
     def blind_loss(self) -> float:
         """The loss of a net that only knows how frequent each class is: ln(classes) when all are alike."""

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexnet.errors import AlexNetError, UsageError
-from alexnet.verbs.options import JSON, MODEL_FILE, computing, configured
+from alexnet.errors import UsageError
+from alexnet.verbs.options import JSON, MODEL_FILE, computing, configured, must_be_read
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,18 +84,23 @@ def report(
                alexnet report runs/store-modern runs/store-original --out comparison.html
     """
     from alexnet import runtime, terminal
+    from alexnet.durable import must_be_writable
     from alexnet.insight.report.comparison import write_comparison
     from alexnet.insight.report.single import write_report
 
     if len(runs) == 1 and out is not None:
         raise UsageError(f"--out {out}: the report of one run goes into its own directory; expected several runs with --out")
+    path = out or Path("comparison.html")
+    if path.suffix != ".html":
+        raise UsageError(f"--out {out}: expected a name that ends in .html")
+    if len(runs) > 1:
+        must_be_writable(path)
     chosen, count = runtime.choose(device, precision, workers), int(views) if views else None
     with terminal.progress("looking") as tick:
         if len(runs) == 1:
             path, scores = write_report(runs[0], split, count, chosen, tick, store)
             told: dict[str, Any] = {"report": str(path), "pictures": scores.pictures, **dict(scores)}
         else:
-            path = out or Path("comparison.html")
             found = write_comparison(runs, path, split, count, chosen, tick, store)
             told = {"report": str(path), "runs": [{"run": name, "pictures": each.pictures, **dict(each)} for name, each in found]}
     if as_json:
@@ -220,17 +225,19 @@ def neighbours(
         kept = features.kept(model, seer, opened, searched, station, chosen, tick)
     with terminal.progress("learning", "steps" if codes else "records") as tick:
         ready_search = neighbours.searching(kept, way, codes, tick)
-    answers = list(neighbours.answers(kept, opened.classes, seer, chain(*queries), count, ready_search, chosen))
-    if out is not None:
-        drawing.save(out, neighbours.sheet(answers, searched))
+    each = neighbours.answers(kept, opened.classes, seer, chain(*queries), count, ready_search, chosen)
+    answers = list(neighbours.with_squares(each, neighbours.SHEET if out is not None else 0))
     if as_json:
         terminal.emit_json([answer.to_json() for answer in answers])
     else:
-        told_nearest(answers, way, kept.folder, out)
+        told_nearest(answers, way, kept.folder)
+    if out is not None:
+        drawing.save(out, neighbours.sheet(answers, searched))
+        (terminal.note if as_json else terminal.say)(sheet_line(answers, out))
     must_be_read(sum(answer.error is not None for answer in answers), len(answers))
 
 
-def told_nearest(answers: "Sequence[Answer]", way: str, index: Path, out: Path | None) -> None:
+def told_nearest(answers: "Sequence[Answer]", way: str, index: Path) -> None:
     """A table for each query, and where all came from."""
     from alexnet import terminal
 
@@ -239,13 +246,12 @@ def told_nearest(answers: "Sequence[Answer]", way: str, index: Path, out: Path |
             terminal.say(f"{answer.path}: {answer.error}")
             continue
         rows = [[near.distance, near.class_name, near.name, near.split, str(near.number)] for near in answer.nearest]
-        terminal.table(answer.path, ["distance", "class", "picture", "split", "record"], rows)
+        title = f"{answer.path} ({answer.class_name})" if answer.class_name else answer.path
+        terminal.table(title, ["distance", "class", "picture", "split", "record"], rows)
     terminal.say(f"search: {way}, in {index}")
-    if out is not None:
-        terminal.say(str(out))
 
 
-def must_be_read(unread: int, pictures: int) -> None:
-    """AlexNetError where some pictures could not be read: the others have had their answers by then."""
-    if unread:
-        raise AlexNetError(f"{unread} of {pictures} pictures could not be read; the reasons stand beside their names")
+def sheet_line(answers: "Sequence[Answer]", out: Path) -> str:
+    """Where the sheet is, and how many of the pictures that could be read it shows, if not all."""
+    shown, read = sum(answer.square is not None for answer in answers), sum(answer.error is None for answer in answers)
+    return str(out) if shown == read else f"{out}: shows the first {shown} of {read} pictures"

@@ -1,4 +1,4 @@
-"""What several verbs share: their familiar options, and a recipe as the options ask for it."""
+"""What several verbs share: their familiar options, a recipe as the options ask for it, and how bad pictures end them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alexnet.errors import UsageError
+from alexnet.errors import AlexNetError, UsageError
 
 if TYPE_CHECKING:
     from alexnet.recipes.recipe import Recipe
@@ -48,3 +48,9 @@ def configured(recipe: "Recipe", epochs: int | None, batch: int | None, lr: floa
     for setting in ([f"training.batch={batch}"] if batch is not None else []) + list(settings):
         recipe = override(recipe, setting)
     return recipe
+
+
+def must_be_read(unread: int, pictures: int) -> None:
+    """AlexNetError where some pictures could not be read: the others have had their answers by then."""
+    if unread:
+        raise AlexNetError(f"{unread} of {pictures} pictures could not be read; the reasons stand beside their names")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alexnet.errors import AlexNetError, UsageError
-from alexnet.verbs.options import JSON, MODEL_FILE, Verb, computing, configured
+from alexnet.verbs.options import JSON, MODEL_FILE, Verb, computing, configured, must_be_read
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -230,6 +230,7 @@ def predictions(
     path, chosen = place(out, "predictions"), runtime.choose(device, precision, workers)
     found = ready(model, chosen)
     seer, several = (found.network, found.view), int(views or found.view.views.test)
+    unread: list[tuple[str, str]] = []
     if only_errors:
         records = split_of(found.view, paths, split)
         with terminal.progress("looking for errors") as tick:
@@ -237,9 +238,11 @@ def predictions(
         if not told:
             raise AlexNetError(f"{paths[0]}: no errors on {records.name}, {len(records):,} pictures; leave out --only-errors")
     else:
-        told = room.told(seer, pictures_of(found.view, paths, split, count, workers), several, chosen)
+        readable, unread = sorted_out(pictures_of(found.view, paths, split, count, workers))
+        told = room.told(seer, readable, several, chosen)
     data = {"views": several, "pictures": [each.to_json(found.view.classes) for each in told]}
-    finish(path, room.predictions(told, found.view.classes), data, as_json)
+    finish_without(unread, path, room.predictions(told, found.view.classes), data, as_json)
+    must_be_read(len(unread), len(told) + len(unread))
 
 
 @show.command()
@@ -264,8 +267,8 @@ def stations(
 
     target, chosen = place(out, "stations"), runtime.choose(device, precision, workers)
     found = ready(model, chosen)
-    picture = pictures_of(found.view, (path,), split, 1, workers, record)
-    through = passed((found.network, found.view), readable(picture)[0], chosen)
+    picture, _ = sorted_out(pictures_of(found.view, (path,), split, 1, workers, record))
+    through = passed((found.network, found.view), picture.readable[0], chosen)
     finish(target, maps(through), {"picture": picture.names[0], "stations": through.to_json()}, as_json)
 
 
@@ -294,12 +297,14 @@ def saliency(
     path, chosen = place(out, "saliency"), runtime.choose(device, precision, workers)
     found = ready(model, chosen)
     classes, asked = found.view.classes, None if class_name is None else class_of(found.view, class_name)
-    pictures, looked = pictures_of(found.view, paths, split, count, workers, record), []
+    (readable, unread), looked = sorted_out(pictures_of(found.view, paths, split, count, workers, record)), []
     with terminal.progress("looking") as tick:
-        for name, square in zip(pictures.names, readable(pictures), strict=True):
+        for name, square in zip(readable.names, readable.readable, strict=True):
             looked.append(room.looked((found.network, found.view), name, square, asked, chosen))
-            tick(len(looked), len(pictures.names))
-    finish(path, room.saliency(looked, classes), {"pictures": [each.to_json(classes) for each in looked]}, as_json)
+            tick(len(looked), len(readable.names))
+    data = {"pictures": [each.to_json(classes) for each in looked]}
+    finish_without(unread, path, room.saliency(looked, classes), data, as_json)
+    must_be_read(len(unread), len(looked) + len(unread))
 
 
 @show.command()
@@ -357,6 +362,15 @@ def finish(path: Path, figure: "Figure", data: dict[str, Any], as_json: bool) ->
         terminal.say(str(path))
 
 
+def finish_without(unread: Sequence[tuple[str, str]], path: Path, figure: "Figure", data: dict[str, Any], as_json: bool) -> None:
+    """As `finish`, and say of the pictures that are not in the figure, (name, reason), why they are not."""
+    from alexnet import terminal
+
+    for name, reason in () if as_json else unread:
+        terminal.say(f"{name}: {reason}")
+    finish(path, figure, data | {"unread": [{"path": name, "error": reason} for name, reason in unread]}, as_json)
+
+
 def told_in_characters(plots: "Mapping[str, Sequence[Series]]", data: dict[str, Any], as_json: bool, log: bool = False) -> None:
     """The curves in characters, or what they are."""
     from alexnet import terminal
@@ -401,17 +415,19 @@ def pictures_of(view: "View", paths: Sequence[str], split: str | None, count: in
         if record >= len(records):
             raise UsageError(f"--record {record}: {records.name} has {len(records):,} pictures, numbered from 0")
         return next(from_split(records, [(record + at) % len(records) for at in spread(count, len(records))], workers))
+    if any(map(is_store, paths)):
+        raise UsageError(f"{next(filter(is_store, paths))}: a store, but not alone; expected a single store or only pictures")
     if split is not None or record:
         raise UsageError("--split, --record: only a store has splits and records; expected a single one")
     return next(from_files(view, find_pictures(paths)[:count], workers))
 
 
-def readable(pictures: "Group") -> list[Any]:
-    """The pictures' pixels; AlexNetError names the first that could not be read."""
-    for name, square in zip(pictures.names, pictures.squares, strict=True):
-        if isinstance(square, str):
-            raise AlexNetError(f"{name}: {square}")
-    return list(pictures.squares)
+def sorted_out(pictures: "Group") -> "tuple[Group, list[tuple[str, str]]]":
+    """The pictures that could be read, and (name, reason) of the others; AlexNetError with the first reason where none could."""
+    if not pictures.readable:
+        name, reason = pictures.unread[0]
+        raise AlexNetError(f"{name}: {reason}")
+    return pictures.without_unread, pictures.unread
 
 
 def class_of(view: "View", name: str) -> int:

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexnet.errors import AlexNetError, UsageError
-from alexnet.verbs.options import JSON, MODEL_FILE, computing
+from alexnet.errors import UsageError, must_be
+from alexnet.verbs.options import JSON, MODEL_FILE, computing, must_be_read
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from alexnet.model import Model
     from alexnet.weights.into_model import Imported
 
 
@@ -36,7 +39,7 @@ def evaluate(
     STORE is a folder, or an address (http://HOST/STORE, s3://BUCKET/STORE).
 
     --weights val finds the weights of least loss on the validation split, to score another one. --submission writes a line for
-    each picture, in stored order: its five likeliest classes, numbered from 1 as the store lists them.
+    each picture, in the order of file names: its five likeliest classes, numbered from 1 as the store lists them.
 
     \b
     Examples:  alexnet evaluate run/model.safetensors store --views 10
@@ -45,6 +48,7 @@ def evaluate(
     """
     from alexnet import ranks, runtime, terminal
     from alexnet.data.store import open_store
+    from alexnet.durable import must_be_writable
     from alexnet.ensemble import weighed
     from alexnet.evaluate import DENSE, answers, must_fit, scored_split, write_submission
     from alexnet.evaluate import scores as score
@@ -52,13 +56,15 @@ def evaluate(
 
     if len(paths) < 2:
         raise UsageError(f"evaluate: found {paths[0]} alone; expected one or more models and a store")
+    if submission is not None:
+        must_be_writable(submission)
     with ranks.together() as group:
         chosen = runtime.spread(runtime.choose(device, precision, workers), "data", group)
         opened_store, models = open_store(paths[-1]), [ready(Path(path), chosen) for path in paths[:-1]]
         for model in models:
             must_fit(model.view, opened_store)
         records = scored_split(opened_store, split)
-        count = DENSE if views == "dense" else int(views or models[0].view.views.test)
+        count = DENSE if views == "dense" else int(views) if views else own_views(models)
         seers = [(model.network, model.view) for model in models]
         with terminal.progress("weighing") as tick:
             shares = weighed(weights, seers, opened_store, records, count, chosen, tick)
@@ -68,7 +74,7 @@ def evaluate(
         return
     scores = score(probability, labels)
     if submission is not None:
-        write_submission(submission, probability)
+        write_submission(submission, probability, records.names)
     if as_json:
         found = {"pictures": scores.pictures, "views": count or "dense", "models": len(models), "weights": shares.tolist()}
         terminal.emit_json(found | {"split": records.name, **dict(scores)})
@@ -77,6 +83,13 @@ def evaluate(
     names = [f"{share:.3f} {path}" if weights else path for share, path in zip(shares.tolist(), paths[:-1], strict=True)]
     row = [", ".join(names), count or "dense", scores.top1_error, scores.top5_error, scores.loss]
     terminal.table(title, ["model", "views", "top-1 error %", "top-5 error %", "loss"], [row])
+
+
+def own_views(models: "Sequence[Model]") -> int:
+    """The number of views that the models' own recipes ask for; UsageError where they do not agree."""
+    asked = sorted({model.view.views.test for model in models})
+    must_be(len(asked) == 1, f"these models are made for {' and '.join(map(str, asked))} views; choose with --views")
+    return asked[0]
 
 
 @click.command()
@@ -103,10 +116,13 @@ def predict(
     """
     from alexnet import runtime, terminal
     from alexnet.data.groups import find_pictures
+    from alexnet.durable import must_be_writable
     from alexnet.model import ready
     from alexnet.serving.predict import predict_files, write_csv
 
     chosen = runtime.choose(device, precision, workers)
+    if csv_file is not None:
+        must_be_writable(csv_file)
     seer, found = ready(model, chosen), find_pictures(paths)
     with terminal.progress("predicting") as tick:
         answers = list(predict_files((seer.network, seer.view), found, int(views or seer.view.views.test), chosen, tick))
@@ -117,9 +133,7 @@ def predict(
     else:
         for answer in answers:
             terminal.say(answer.line())
-    unread = sum(answer.error is not None for answer in answers)
-    if unread:
-        raise AlexNetError(f"{unread} of {len(answers)} pictures could not be read; the reasons stand beside their names")
+    must_be_read(sum(answer.error is not None for answer in answers), len(answers))
 
 
 @click.group("import")

@@ -29,10 +29,12 @@ def plotted(title: str, series: Sequence[Series], log: bool = False) -> str:
     """The curves under a title, over an axis of their x; `log`: on a scale of powers of ten, without what is not above 0."""
     console = Console()
     width = min(WIDEST, console.width - 1) - GUTTER
+    known = [_logarithmic(each) if log else each for each in series]
+    known = [each for each in known if len(each.x)]
     height = max(LEAST, min(MOST, console.height // 2 - 4))
     with console.capture() as captured:
         console.print(Text(title, style="bold"))
-        for line in _lines(series, width, height, log):
+        for line in [*_lines(known, width, height, log), *_legend(known, width, console)]:
             console.print(line, no_wrap=True, overflow="crop")
     return captured.get().rstrip("\n")
 
@@ -48,10 +50,8 @@ def cells(of: Series, x: tuple[float, float], y: tuple[float, float], width: int
     return [(int(row), int(column)) for row, column in zip(rows, every, strict=True) if 0 <= row < height]
 
 
-def _lines(series: Sequence[Series], width: int, height: int, log: bool) -> list[Text]:
-    """The plot line by line: scale, curves, axis, legend."""
-    known = [_logarithmic(each) if log else each for each in series]
-    known = [each for each in known if len(each.x)]
+def _lines(known: Sequence[Series], width: int, height: int, log: bool) -> list[Text]:
+    """The plot line by line: scale, curves, axis."""
     xs, ys = ([value for each in known for value in getattr(each, axis)] for axis in ("x", "y"))
     x, y = (min(xs), max(xs)), (min(ys), max(ys))
     grid = [[(" ", "")] * width for _ in range(height)]
@@ -66,10 +66,17 @@ def _lines(series: Sequence[Series], width: int, height: int, log: bool) -> list
     ends = f"{x[0]:g}", f"{x[1]:g}"
     lines.append(Text(" " * (GUTTER - 1) + "└" + "─" * (width - 1), style="dim"))
     lines.append(Text(" " * GUTTER + ends[0] + " " * (width - len(ends[0]) - len(ends[1])) + ends[1], style="dim"))
-    legend = (
-        (f"{MARKS[number % len(MARKS)]} {each.name}  ", COLOURS[number % len(COLOURS)]) for number, each in enumerate(known)
-    )
-    return [*lines, Text.assemble(" " * GUTTER, *legend)]
+    return lines
+
+
+def _legend(known: Sequence[Series], width: int, console: Console) -> list[Text]:
+    """A line for each curve, and more where its name is longer than the plot is wide."""
+    lines = []
+    for number, each in enumerate(known):
+        for place, part in enumerate(Text(each.name).wrap(console, width - 2, overflow="fold")):
+            mark = " " if place else MARKS[number % len(MARKS)]
+            lines.append(Text(f"{' ' * GUTTER}{mark} {part}", COLOURS[number % len(COLOURS)]))
+    return lines
 
 
 def _logarithmic(of: Series) -> Series:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from alexnet.insight.figures.drawing import BLUE, INK, RUST, SMALL, SOFT, bare, shortened, styled, tint
+from alexnet.insight.figures.drawing import BLUE, INK, RUST, SMALL, SOFT, bare, shortened, styled, tint, width_of
 
 FEW = 25  # classes whose counts are all written out
 BLOCKS = 125  # to a side, at most
@@ -76,10 +76,10 @@ def confusion(labels: np.ndarray, said: np.ndarray, classes: Sequence[str], pair
 def matrix_of_few(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     """Every count (true, said), tinted by its share of the true class, the error of each class behind its row."""
     count, names = len(classes), [shortened(name) for name in classes]
-    label = 0.35 + 0.085 * max(map(len, names))  # inches: about what a name takes
-    figure = Figure(
-        (label + CELL * count + max(0.75, 0.6 * label), 0.75 * label + 0.25 + CELL * count + 0.1), layout="constrained"
-    )
+    wide = width_of(names, SMALL)
+    slant = (wide + SMALL / 72) / 2**0.5  # inches: how far a name above goes up, and to the right of its column
+    right_of = max(0.9 * CELL, slant - 0.5 * CELL)  # the errors stand there too
+    figure = Figure((wide + 0.4 + CELL * count + right_of + 0.1, slant + 0.35 + CELL * count + 0.1), layout="constrained")
     axes = bare(figure.subplots())
     shares = matrix / np.maximum(1, matrix.sum(1, keepdims=True))
     right = np.eye(count, dtype=bool)

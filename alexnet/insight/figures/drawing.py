@@ -8,7 +8,7 @@ anything; in an SVG it stays text, in the reader's own font. What is drawn is no
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -134,6 +134,12 @@ def tint(colour: str, share: float) -> str:
     """The colour laid on near-white paper, more of it the larger the share."""
     target = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
     return "#" + "".join(f"{round(level):02x}" for level in 246 + (target - 246) * min(1.0, share))
+
+
+def width_of(names: Sequence[str], size: float) -> float:
+    """Inches that the widest of some texts takes, in letters of that size in points."""
+    figure = Figure()
+    return max(figure.text(0, 0, name, fontsize=size).get_window_extent().width for name in names) / figure.dpi
 
 
 def shortened(name: str, length: int = 22) -> str:

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from alexnet.data.groups import Group, from_split
 from alexnet.data.store import Split
-from alexnet.errors import AlexNetError
 from alexnet.evaluate import VIEWS_AT_ONCE, Seer, Tick, probabilities
 from alexnet.insight.figures.drawing import BLUE, INK, RUST, SMALL, bare, shortened, show_pixels, styled
 from alexnet.randomness import key, permutation
@@ -56,16 +55,9 @@ def spread(count: int, over: int) -> list[int]:
 
 
 def told(seer: Seer, pictures: Group, views: int, runtime: Runtime) -> list[Told]:
-    """What is said of some pictures; AlexNetError names the first that could not be read."""
-    unread = next(
-        (f"{name}: {square}" for name, square in zip(pictures.names, pictures.squares, strict=True) if isinstance(square, str)),
-        None,
-    )
-    if unread is not None:
-        raise AlexNetError(unread)
-    squares = np.stack(pictures.squares)
-    said = probabilities(seer, squares, views, runtime).numpy()
-    return [Told(*each) for each in zip(pictures.names, squares, said, pictures.labels, strict=True)]
+    """What is said of some pictures, all of which could be read."""
+    said = probabilities(seer, np.stack(pictures.readable), views, runtime).numpy()
+    return [Told(*each) for each in zip(pictures.names, pictures.readable, said, pictures.labels, strict=True)]
 
 
 def errors(seer: Seer, split: Split, count: int, views: int, runtime: Runtime, progress: Tick) -> list[Told]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from alexnet.evaluate import VIEWS_AT_ONCE, Seer
 from alexnet.insight.figures.drawing import SIGNED, SMALL, SOFT, bare, shortened, show_pixels, styled
+from alexnet.insight.words import number
 from alexnet.network.alexnet import AlexNet
 from alexnet.runtime import Runtime
 
@@ -129,4 +130,4 @@ def _occlusion(axes: Axes, of: Looked) -> None:
     axes.imshow(of.lost, cmap=SIGNED, vmin=-limit, vmax=limit, alpha=0.65, extent=extent, interpolation="bilinear")
     axes.set(xlim=(-0.5, side - 0.5), ylim=(side - 0.5, -0.5))
     axes.plot([0, of.patch, of.patch, 0, 0], [0, 0, of.patch, of.patch, 0], color=SOFT, linewidth=0.8)
-    axes.set_xlabel(f"at most {100 * float(of.lost.max()):.0f} points lost", fontsize=SMALL)
+    axes.set_xlabel(f"at most {number(round(100 * float(of.lost.max())), 'point')} lost", fontsize=SMALL)

@@ -1,7 +1,8 @@
 """What a recipe lets the network see of some records, epoch by epoch: crops, mirrors, colour noise, sizes, as they will be drawn.
 
-Crops and draws come from the training stream itself, one picture at a time, so they are those of a run with this seed. They are
-shown before the mean is taken off, which no eye could judge; a side smaller than the network's own is shown as coarse as it is.
+Crops and draws come from the training stream itself, and noise and side are asked for at the batch in which a record comes, so
+they are those of a run with this seed, also in an epoch in which a schedule changes. They are shown before the mean is taken off,
+which no eye could judge; a side smaller than the network's own is shown as coarse as it is.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from alexnet.data import pixels
-from alexnet.data.batches import Position, Stream
+from alexnet.data.batches import Position, Stream, side_at
 from alexnet.data.store import Split
 from alexnet.data.views import View
 from alexnet.insight.figures.drawing import RUST, SMALL, bare, shortened, show_pixels, styled
@@ -62,30 +63,30 @@ class Watched:
 
 def watched(split: Split, view: View, recipe: Recipe, seed: int, records: Sequence[int]) -> list[Watched]:
     """What a run with this seed sees of some records in epochs spread over its length, the first and the last included."""
-    stream = Stream(split, view, replace(recipe.training, batch=1), seed, workers=1)
+    stream = Stream(split, view, recipe.training, seed, workers=1)
     glimpses: dict[int, list[Glimpse]] = {record: [] for record in records}
     last = recipe.training.epochs - 1
     for epoch in sorted({round(last * number / (EPOCHS - 1)) for number in range(EPOCHS)}):
         order = stream.order(epoch)
         place_of = np.argsort(order)
         for record in records:
-            glimpses[record].append(glimpse(stream, recipe, Position(epoch, int(place_of[record])), order))
+            glimpses[record].append(glimpse(stream, recipe, epoch, int(place_of[record]), order))
     classes = view.classes
     return [Watched(record, classes[split.labels[record]], split.pixels(record), tuple(glimpses[record])) for record in records]
 
 
-def glimpse(stream: Stream, recipe: Recipe, position: Position, order: np.ndarray) -> Glimpse:
-    """What is seen of the one picture at a position of a stream of single pictures."""
-    batch, view = stream.batch(position, order), stream.view
-    draws, side = batch.draws, recipe.network.input[1]
-    if recipe.views.sizes is not None:
-        side = min(side, int(recipe.views.sizes.at(position.epoch)))
-    noise = recipe.views.noise.at(position.epoch)
-    shift = view.colour_shift(draws.colour, noise)[0] if noise else np.zeros(batch.crops.shape[3])
+def glimpse(stream: Stream, recipe: Recipe, epoch: int, place: int, order: np.ndarray) -> Glimpse:
+    """What is seen of the picture at a place of an epoch's order; of its batch, it alone is cut."""
+    number, row = divmod(place, recipe.training.batch)
+    position = Position(epoch, number)
+    batch = replace(stream, rows=lambda pictures: slice(row, row + 1)).batch(position, order)
+    draws, at = batch.draws.of(batch.rows), stream.epoch(position)
+    side, noise = side_at(recipe, at), recipe.views.noise.at(at)
+    shift = stream.view.colour_shift(draws.colour, noise)[0] if noise else np.zeros(batch.crops.shape[3])
     crop = batch.crops if side == batch.crops.shape[2] else pixels.resized(batch.crops, side)
     levels = (crop[0].float() + torch.from_numpy(shift)).round().clamp(0, 255).byte().numpy()
     offset = int(draws.offsets[0, 0]), int(draws.offsets[0, 1])
-    return Glimpse(position.epoch, levels, offset, bool(draws.mirror[0]), float(draws.angles[0]), tuple(shift.tolist()))
+    return Glimpse(epoch, levels, offset, bool(draws.mirror[0]), float(draws.angles[0]), tuple(shift.tolist()))
 
 
 @styled()

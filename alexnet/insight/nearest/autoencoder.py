@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from alexnet.errors import must_be
 from alexnet.evaluate import Tick
 from alexnet.insight.nearest.features import FORMAT, Kept, Rows, still_good
 from alexnet.insight.nearest.search import Found, Search
@@ -43,8 +42,7 @@ class Encoder:
 
 
 def by_codes(kept: Kept, bits: int, progress: Tick) -> Search:
-    """The search by codes, read from the index folder, or learnt and put there; `progress`: (done, all) steps. UsageError."""
-    must_be(bits > 0 and bits % 8 == 0, f"--codes {bits}: expected a multiple of 8 bits, such as 256")
+    """The search by codes of whole bytes, read from the index folder, or learnt and put there; `progress`: (done, all) steps."""
     path, about = kept.folder / f"codes{bits}.safetensors", {**kept.origin, "records": len(kept.rows), "bits": bits}
     found = still_good(path, about)
     if found is None:

@@ -29,7 +29,7 @@ from alexnet.runtime import Runtime
 from alexnet.tensorfile import read_tensors, write_tensors
 
 FORMAT = "alexnet-features/1"
-ROWS, VALUES = 4096, 2**24  # of a part, at most
+ROWS, VALUES = 512, 2**24  # of a part, at most: what a stop can lose, and what is made before progress is told again
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 Distance is Euclidean, between rows of float16 on both sides. One pass of float32 products over all rows gives rough distances,
 with a bound on their error; what may be among the nearest by that bound is measured in float64. Rows are read from where they
-are mapped and turned into float32 a few at a time, so that these stay in the processor's cache; each thread has parts of its own,
+are mapped and turned into float32 a few at a time, so that these stay in the processor's cache; threads take several parts each,
 and several queries share a pass. It knows nothing of pictures and classes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock
@@ -19,6 +19,7 @@ from alexnet.data.ahead import prefetched
 from alexnet.insight.nearest.features import Rows, squares
 
 CHUNK = 64  # rows turned into float32 at a time: 1 MiB of fc7
+PARTS = 8  # that a thread takes at once: to hand over less work costs more than it does on a busy machine
 ROUGH = 2**24  # rough distances held at a time: queries share a pass as far as these go
 
 Found = tuple[np.ndarray, np.ndarray]  # a query's nearest: distances (count,), ascending, and rows' numbers (count,)
@@ -62,17 +63,18 @@ def _nearest(rows: Rows, query: Tensor, rough: Tensor, count: int) -> Found:
 def _rough(rows: Rows, queries: Tensor) -> Tensor:
     """|x|^2 - 2 x.q for queries (Q, values) and all rows x, float32 (Q, N): the squared distance, but for |q|^2."""
     wanted = -2 * queries.float().T
+    several = (rows.parts[first : first + PARTS] for first in range(0, len(rows.parts), PARTS))
     with single_threads() as threads:
-        products = torch.cat(list(prefetched((partial(_products, part, wanted) for part in rows.parts), threads)))
+        products = torch.cat(list(prefetched((partial(_products, parts, wanted) for parts in several), threads)))
     return products.add_(rows.squares.float()[:, None]).T
 
 
-def _products(part: Tensor, wanted: Tensor) -> Tensor:
-    """Rows (n, values) times wanted (values, Q), float32 (n, Q)."""
-    held, found = torch.empty(CHUNK, part.shape[1]), torch.empty(len(part), wanted.shape[1])  # memory taken once, not per chunk
-    for first in range(0, len(part), CHUNK):
-        chunk = part[first : first + CHUNK]
-        torch.mm(held[: len(chunk)].copy_(chunk), wanted, out=found[first : first + len(chunk)])
+def _products(parts: Sequence[Tensor], wanted: Tensor) -> Tensor:
+    """All rows (n, values) of some parts times wanted (values, Q), float32 (n, Q)."""
+    chunks = [chunk for part in parts for chunk in part.split(CHUNK)]
+    held, found = torch.empty(CHUNK, len(wanted)), torch.empty(sum(map(len, chunks)), wanted.shape[1])  # memory taken once
+    for chunk, into in zip(chunks, found.split([len(chunk) for chunk in chunks]), strict=True):
+        torch.mm(held[: len(chunk)].copy_(chunk), wanted, out=into)
     return found
 
 

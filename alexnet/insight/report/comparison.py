@@ -51,7 +51,7 @@ def page(runs: Sequence[Run], found: Sequence[tuple[str, int, Scores]]) -> bytes
     called = names(runs)
     return document(
         f"{len(runs)} runs compared: {', '.join(called)}",
-        (files("alexnet.insight") / "report.css").read_text("utf-8"),
+        (files("alexnet.insight.report") / "report.css").read_text("utf-8"),
         element("header", element("p", "AlexNet, several runs", class_="over"), element("h1", f"{len(runs)} runs compared")),
         _stores(runs),
         _errors(runs, called, found),
@@ -109,11 +109,13 @@ def _said(value: Any) -> str:
 
 
 def _stores(runs: Sequence[Run]) -> Html:
-    """A warning where the runs are not about the same pictures."""
-    if len({run.store.digest for run in runs}) == 1:
-        return Html()
-    text = "These runs have different stores: their errors are of different pictures."
-    return element("div", element("strong", text), class_="notice")
+    """A warning where the runs did not learn from the same pictures, or are not scored on the same."""
+    told = []
+    if len({run.store.digest for run in runs}) > 1:
+        told.append("These runs have different stores: their errors are of different pictures.")
+    if len({run.about.get("store_digest", run.store.digest) for run in runs}) > 1:
+        told.append("These runs did not learn from the same pictures.")
+    return element("div", *(element("p", element("strong", text)) for text in told), class_="notice") if told else Html()
 
 
 def _errors(runs: Sequence[Run], called: Sequence[str], found: Sequence[tuple[str, int, Scores]]) -> Html:

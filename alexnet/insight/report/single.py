@@ -132,7 +132,7 @@ def _answers(
 def page(run: Run, seen: Seen) -> bytes:
     """The whole page."""
     title = f"{run.model.recipe.name} on {_name(run.store)}"
-    style = (files("alexnet.insight") / "report.css").read_text("utf-8")
+    style = (files("alexnet.insight.report") / "report.css").read_text("utf-8")
     return document(
         f"{title}: {words.percent(seen.scores.top1_error)} top-1 error",
         style,
@@ -186,12 +186,11 @@ def _conditions(run: Run, seen: Seen) -> Html:
     epochs, made = run.of("epoch"), run.model.made
     last = epochs[-1] if epochs else {"epoch": 0, "seconds": 0.0}
     speed = pictures_per_second(run)
-    views = "10 (corners and centre, mirrored)" if seen.views == 10 else "1 (the centre)"
     before = run.about.get("precision", seen.precision)
     precision = before if before == seen.precision else f"{before} in training, {seen.precision} here"
     pairs = [
         ("Measured on", f"{seen.split.name}, {words.number(len(seen.split), 'picture')}"),
-        ("Views of each picture", views),
+        ("Views of each picture", f"{seen.views} ({words.TEST_VIEWS[seen.views]})"),
         ("Epochs", f"{last['epoch']} of {run.model.recipe.training.epochs}"),
         ("This model is from", f"epoch {made['epoch']}{', the best on val' if run.validated else ''}"),
         ("Training time", words.duration(last["seconds"])),
@@ -203,10 +202,9 @@ def _conditions(run: Run, seen: Seen) -> Html:
 
 
 def pictures_per_second(run: Run) -> float:
-    """How fast a run has trained; 0 where it has not ended an epoch yet."""
-    epochs = run.of("epoch")
-    seconds = epochs[-1]["seconds"] if epochs else 0.0
-    return epochs[-1]["epoch"] * len(run.store.splits["train"]) / seconds if seconds else 0.0
+    """How fast a run has trained in all, as its last record of a step says; 0 where it has none."""
+    steps = run.of("step")
+    return steps[-1]["pictures_per_second"] if steps else 0.0
 
 
 def _warnings(run: Run) -> Html:
