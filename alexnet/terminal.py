@@ -13,6 +13,7 @@ from typing import Any
 
 Tick = Callable[[int, int], None]  # (done, all)
 SECONDS_BETWEEN_LINES = 10.0
+WORD = 16  # letters of a table's word that is not broken for want of room
 
 
 def emit_json(document: Any) -> None:
@@ -40,7 +41,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     grid = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(columns):
         numbers = any(isinstance(row[place], int | float) for row in rows)
-        grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        longest = max(len(word) for text in [column, *(_cell(row[place]) for row in rows)] for word in text.split())
+        grid.add_column(column, justify="right" if numbers else "left", overflow="fold", min_width=min(longest, WORD))
     for row in rows:
         grid.add_row(*(Text(_cell(value)) for value in row))
     Console().print(grid)

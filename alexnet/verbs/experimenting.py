@@ -44,7 +44,8 @@ def experiment(
     augmentation    crops, mirrors, colour noise    ensemble        several models averaged
     colour-noise    the text's, the program's       sparsity        zeros and dead units
 
-    Runs are kept and shared between experiments; stopped, the same command goes on. Leaves OUT/NAME.json and OUT/NAME.png.
+    Runs are kept and shared between experiments; stopped, the same command goes on. Leaves OUT/NAME-….json and .png, whose
+    names end in a hash of what was asked for.
 
     \b
     Examples:  alexnet experiment normalisation store --quick
@@ -76,7 +77,7 @@ def experiment(
     terminal.table(f"{found.name}: {found.asks}", *found.table())
     for line in found.lines():
         terminal.say(line)
-    terminal.say(f"{place / name}.json, {place / name}.png")
+    terminal.say(f"{place / found.called}.json, {place / found.called}.png")
 
 
 @contextmanager

@@ -39,8 +39,11 @@ from alexnet.training.tasks import Task
 LEVEL = 25.0  # % of training error, that of the paper's figure 1
 RATES = (0.002, 0.005, 0.01, 0.02, 0.05)  # tried for each arm where none is given
 TRIAL = 5  # epochs of such a trial: after three, rates that are too high still lead
+AS_LEARNT = "as learnt: the training error of the last epoch's batches, with dropout, crops and noise where an arm has them"
+MIDDLES = "an epoch's training error is the mean over it and stands for its middle"
+CHOSEN = "val has also chosen each run's best epoch: all arms are flattered a little, and alike"
 ENDED = "ended.json"  # in a run's directory once nothing is left to do in it
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, VAL_ERROR = "checkpoints", "val_top1_error"
 
 Record = dict[str, Any]
 Enough = Callable[[Record], bool]
@@ -105,7 +108,7 @@ class Run:
 
 
 def conduct(setting: Setting, company: Company) -> Outcome:
-    """Make an experiment, or go on with it; writes OUT/NAME.json and OUT/NAME.png. Stopped, UsageError, AlexNetError.
+    """Make an experiment, or go on with it; writes OUT/NAME-HASH.json and .png. Stopped, UsageError, AlexNetError.
 
     Everything is checked before the first run begins: that each change applies, that each net can be built and has pictures.
     """
@@ -116,8 +119,8 @@ def conduct(setting: Setting, company: Company) -> Outcome:
         scored_split(setting.store, setting.split)
     readings = {"scores": _scored, "reached": _reached, "ensemble": _ensemble, "sparsity": _sparsity}
     outcome = readings[setting.experiment.reads](setting, company)
-    durable.write_bytes(setting.out / f"{outcome.name}.json", json.dumps(outcome.to_json(), indent=1).encode())
-    durable.write_bytes(setting.out / f"{outcome.name}.png", picture(outcome))
+    durable.write_bytes(setting.out / f"{outcome.called}.json", json.dumps(outcome.to_json(), indent=1).encode())
+    durable.write_bytes(setting.out / f"{outcome.called}.png", picture(outcome))
     return outcome
 
 
@@ -196,14 +199,13 @@ def _scored(setting: Setting, company: Company) -> Outcome:
     """The errors of every arm on the scored split, and its training error in the last epoch."""
     arms = setting.experiment.arms
     runs = [_runs(setting, arm, company) for arm in arms]
-    measures = _errors(setting) | {"train_error": "train %"}
+    measures = _errors(setting) | {"train_error": "as learnt %"}
     rows = [_score_row(setting, arm, own, list(measures), company) for arm, own in zip(arms, runs, strict=True)]
-    if setting.experiment.paced:
-        for name, heading, paces in _paces(runs):
-            measures[name] = heading
-            rows = [replace(row, values={**row.values, name: pace}) for row, pace in zip(rows, paces, strict=True)]
+    if setting.experiment.paced and (paces := _pace(setting, runs)):
+        measures["epochs_to_val"], found = paces
+        rows = [replace(row, values={**row.values, "epochs_to_val": pace}) for row, pace in zip(rows, found, strict=True)]
     notes = [note for arm, own in zip(arms, runs, strict=True) for note in _deaths(arm, own)]
-    return _outcome(setting, measures, rows, notes=notes)
+    return _outcome(setting, measures, rows, notes=[AS_LEARNT, *notes])
 
 
 def _errors(setting: Setting) -> dict[str, str]:
@@ -246,28 +248,22 @@ def _minding(company: Company, tick: Tick) -> Tick:
     return told
 
 
-def _paces(runs: Sequence[Sequence[Run]]) -> list[tuple[str, str, list[Values]]]:
-    """Name, heading and, arm by arm and seed by seed, how many epochs it took to the lowest error, and loss, that all came to."""
-    found = []
+def _pace(setting: Setting, runs: Sequence[Sequence[Run]]) -> tuple[str, list[Values]] | None:
+    """Heading and, by arm and seed, how many epochs it took to the lowest val error that all came to; None without val.
+
+    Not to a training error or loss: an arm without dropout or noise is better at those by the way they are measured.
+    """
     whole = [run for own in runs for run in own if not run.died]
-    for name, heading, form in (("val_top1_error", "val", "{:.1f} %"), ("train_loss", "loss", "{:.2f}")):
-        if whole and all(name in run.epochs[0] for run in whole):
-            level = max(min(run.course(name)) for run in whole)
-            paces = [tuple(_pace(run, name, level) for run in own) for own in runs]
-            found.append((f"epochs_to_{name}", f"epochs to {heading} {form.format(level)}", paces))
-    return found
+    if not whole or not all(VAL_ERROR in run.epochs[0] for run in whole):
+        return None
+    level, guess = max(min(run.course(VAL_ERROR)) for run in whole), _blind_error(setting)
+    paces = [tuple(None if run.died else reached_at(run.course(VAL_ERROR), level, guess) for run in own) for own in runs]
+    return f"epochs to val {level:.1f} %", paces
 
 
-def _pace(run: Run, name: str, level: float) -> float | None:
-    """The epochs until a course was down to a level; None for a run that diverged."""
-    return None if run.died else reached_at(run.course(name), level, _start(run, name))
-
-
-def _start(run: Run, name: str) -> float:
-    """Where a course stood before the first epoch, as good as guessing: the loss, or the error of always saying the same."""
-    if name == "train_loss":
-        return run.task.blind_loss()
-    labels = run.task.train.labels
+def _blind_error(setting: Setting) -> float:
+    """The training error of always saying the most frequent class, in percent: where courses stand before the first epoch."""
+    labels = setting.store.splits["train"].labels
     return 100 * (1 - float(np.bincount(labels).max()) / len(labels))
 
 
@@ -281,7 +277,7 @@ def _reached(setting: Setting, company: Company) -> Outcome:
         notes += told
         if setting.rate is None and rate in (RATES[0], RATES[-1]):
             notes.append(f"{arm.label}: the best rate stands at the end of those tried, {RATES}; --lr sets another")
-    return _outcome(setting, {"epochs": f"epochs to {LEVEL:g} %"}, rows, "times", LEVEL, notes)
+    return _outcome(setting, {"epochs": f"epochs to {LEVEL:g} %"}, rows, "times", LEVEL, [MIDDLES, *notes])
 
 
 def _reached_row(setting: Setting, arm: Arm, rate: float, company: Company) -> tuple[Row, list[str]]:
@@ -291,8 +287,10 @@ def _reached_row(setting: Setting, arm: Arm, rate: float, company: Company) -> t
         for task in setting.tasks(arm)
     ]
     courses = tuple(run.course("train_error") for run in runs)
-    epochs = tuple(_pace(run, "train_error", LEVEL) for run in runs)
-    slow = [f"{arm.label}: seeds that did not come down to {LEVEL:g} %; give them more --epochs"] if None in epochs else []
+    guess = _blind_error(setting)
+    epochs = tuple(None if run.died else reached_at(run.course("train_error"), LEVEL, guess, first=0.5) for run in runs)
+    late = [str(run.task.seed) for run, epoch in zip(runs, epochs, strict=True) if epoch is None and not run.died]
+    slow = [f"{arm.label}: not down to {LEVEL:g} % with seed {', '.join(late)}; give it more --epochs"] if late else []
     values = {"epochs": epochs, "rate": (rate,) * len(runs)}
     return Row(arm.label, values, arm.published, courses, _names(runs)), [*_deaths(arm, runs), *slow]
 
@@ -381,4 +379,5 @@ def _outcome(
     conditions |= {"precision": runtime.precision, "device": str(runtime.device), "machine": machine()}
     conditions |= {"store_digest": setting.store.digest, "base": to_json(setting.recipe)}
     name, asks = setting.experiment.name, setting.experiment.asks
-    return Outcome(name, asks, conditions, measures, tuple(rows), compared, level, tuple(notes))
+    said = [CHOSEN, *notes] if conditions.get("split") == "val" else notes
+    return Outcome(name, asks, conditions, measures, tuple(rows), compared, level, tuple(said))

@@ -4,8 +4,10 @@ Pure arithmetic and drawing: where the figures come from is not known here. A fi
 level was never reached) leaves its arm without mean, spread and comparison, for a mean over the others would flatter it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from statistics import fmean
 from typing import Any, Literal
 
@@ -17,8 +19,9 @@ from alexnet.insight.figures.drawing import BLUE, INK, RUST, STYLES, png, series
 
 Values = tuple[float | None, ...]  # one a seed, or one a choice of models
 Compared = Literal["difference", "times", "not"]
-SPREAD = "lowest to highest"
+RANGE = "range"
 UNSAID = ("store_digest", "machine", "base")  # conditions that are for programs
+ASIDE = ("machine", "store", "device")  # conditions that decide nothing
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,12 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
     @property
+    def called(self) -> str:
+        """What its files are called: two outcomes share a name only where nothing differs that they depend on."""
+        decisive = {name: value for name, value in self.conditions.items() if name not in ASIDE}
+        return f"{self.name}-{sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:8]}"
+
+    @property
     def main(self) -> str:
         """The name of the main measure."""
         return next(iter(self.measures))
@@ -65,8 +74,12 @@ class Outcome:
         """Columns and rows for people."""
         heading, *others = self.measures.values()
         comparison = {"difference": ["differs by", "2012"], "times": ["times", "2012"], "not": []}[self.compared]
-        rows = [[row.arm, *self._main(row), *(mean(row.values[name]) for name in list(self.measures)[1:])] for row in self.rows]
-        return ["arm", heading, SPREAD, *comparison, *others], rows
+        between = [RANGE] if any(spread(row.values[self.main]) for row in self.rows) else []
+        cells = [
+            [*self._main(row, bool(between)), *(mean(row.values[name]) for name in list(self.measures)[1:])] for row in self.rows
+        ]
+        rows = [[row.arm, *own] for row, own in zip(self.rows, cells, strict=True)]
+        return ["arm", heading, *between, *comparison, *others], rows
 
     def lines(self) -> list[str]:
         """What stands below the table: what it was run on, what was published, and what went otherwise than planned."""
@@ -85,17 +98,16 @@ class Outcome:
             "asks": self.asks,
             **self.conditions,
             "measures": dict(self.measures),
-            "spread": SPREAD,
             "compared": self.compared,
             "level": self.level,
             "rows": [self._json(row) for row in self.rows],
             "notes": list(self.notes),
         }
 
-    def _main(self, row: Row) -> list[Any]:
+    def _main(self, row: Row, ranges: bool) -> list[Any]:
         values = row.values[self.main]
         between = spread(values)
-        cells: list[Any] = [mean(values), between and f"{between[0]:.1f} to {between[1]:.1f}"]
+        cells: list[Any] = [mean(values), *([between and f"{between[0]:.1f}–{between[1]:.1f}"] if ranges else [])]
         if self.compared == "not":
             return cells
         form = "+.2f" if self.compared == "difference" else ".2f"
@@ -127,16 +139,17 @@ def spread(values: Values) -> tuple[float, float] | None:
     return (min(there), max(there)) if len(there) == len(values) > 1 else None
 
 
-def reached_at(course: Sequence[float], level: float, start: float) -> float | None:
+def reached_at(course: Sequence[float], level: float, start: float, first: float = 1.0) -> float | None:
     """The epoch, with its fraction, at which a course first came down to a level; None if it never did.
 
-    `start` is where it stood at epoch 0, the others are those after epochs 1, 2, ...; in between it is taken as straight.
+    `start` is where it stood at epoch 0; the course's own values are those at epochs `first`, `first` + 1, ... A mean over an
+    epoch stands for its middle (`first` .5). In between, the course is taken as straight.
     """
-    before = start
-    for epoch, value in enumerate(course):
+    epoch, before = 0.0, start
+    for number, value in enumerate(course):
         if value <= level:
-            return epoch + (before - level) / (before - value) if before > level else float(epoch)
-        before = value
+            return epoch + (first + number - epoch) * (before - level) / (before - value) if before > level else epoch
+        epoch, before = first + number, value
     return None
 
 
@@ -145,24 +158,27 @@ def reached_at(course: Sequence[float], level: float, start: float) -> float | N
 
 @styled()
 def picture(outcome: Outcome) -> bytes:
-    """A PNG of the outcome: curves where a level was awaited, else a bar for every arm."""
+    """A PNG of the outcome: curves where a level was awaited, else a line of dots for every arm."""
     figure = Figure((6.4, 3.4 if outcome.level else 1.1 + 0.42 * len(outcome.rows)), layout="constrained")
     axes = figure.subplots()
     if outcome.level:
         _curves(axes, outcome)
     else:
-        _bars(figure, axes, outcome)
+        _dots(figure, axes, outcome)
     axes.set_title(f"{outcome.name}: {outcome.conditions['recipe']}, {outcome.conditions['epochs']} epochs")
     return png(figure)
 
 
 def _curves(axes: Axes, outcome: Outcome) -> None:
-    """Training error over epochs as in the paper's figure 1: a line a seed, an arm's first one named, and the awaited level."""
+    """Training error over epochs as in the paper's figure 1: a line a seed, an arm's first one named, and the awaited level.
+
+    An epoch's error is the mean over it and stands at its middle.
+    """
     for number, row in enumerate(outcome.rows):
         style = series_style(number) | {"linestyle": STYLES[number % len(STYLES)]}  # figure 1: relu solid, tanh dashed
         for seed, course in enumerate(row.courses):
             label = row.arm if seed == 0 else None
-            axes.plot(range(1, len(course) + 1), course, **style, alpha=0.45 if seed else 1, label=label)
+            axes.plot([epoch + 0.5 for epoch in range(len(course))], course, **style, alpha=0.45 if seed else 1, label=label)
     axes.axhline(outcome.level or 0, color=INK, linewidth=0.6)
     axes.annotate(f"{outcome.level:g} %", (1, outcome.level or 0), (0, 3), ("axes fraction", "data"), "offset points", ha="right")
     axes.set_xlim(left=0)
@@ -172,18 +188,22 @@ def _curves(axes: Axes, outcome: Outcome) -> None:
     axes.legend(loc="upper right")
 
 
-def _bars(figure: Figure, axes: Axes, outcome: Outcome) -> None:
-    """A bar to each arm's mean, a dot for every figure, and a mark where the first published difference would put the arm."""
+def _dots(figure: Figure, axes: Axes, outcome: Outcome) -> None:
+    """A dot for every figure, a line between an arm's lowest and highest, a large dot at its mean, and a mark where the first
+    published difference would put the arm. The axis need not begin at zero, for nothing here is a length."""
     first = mean(outcome.rows[0].values[outcome.main])
     for place, row in enumerate(outcome.rows):
         values = [value for value in row.values[outcome.main] if value is not None]
-        axes.barh(place, mean(row.values[outcome.main]) or 0, height=0.55, color=BLUE, alpha=0.25, linewidth=0)
-        axes.plot(values, [place] * len(values), "o", color=BLUE, markersize=4)
+        middle = mean(row.values[outcome.main])
+        axes.plot(values, [place] * len(values), "-o", color=BLUE, alpha=0.5, linewidth=1, markersize=3)
+        if middle is not None:
+            axes.plot(middle, place, "o", color=BLUE, markersize=8)
         expected = [one.against for one in row.published if one.against is not None]
         if expected and first is not None and outcome.compared == "difference":
             axes.plot(first + expected[0], place, "|", color=RUST, markersize=16, label="difference of 2012")
     axes.set_yticks(range(len(outcome.rows)), [row.arm for row in outcome.rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(outcome.rows) - 0.5, -0.5)
+    axes.margins(x=0.1)
     axes.grid(False, axis="y")
     axes.set_xlabel(outcome.measures[outcome.main])
     handles, labels = axes.get_legend_handles_labels()
