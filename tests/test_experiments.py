@@ -23,9 +23,10 @@ from alexnet.evaluate import evaluate
 from alexnet.insight.experiments import arms
 from alexnet.insight.experiments import conduct as room
 from alexnet.insight.experiments.arms import EXPERIMENTS, Arm, Experiment, Published
-from alexnet.insight.experiments.conduct import Company, Setting, conduct
+from alexnet.insight.experiments.conduct import Setting, conduct
 from alexnet.insight.experiments.outcomes import Outcome, Row, mean, reached_at, spread
 from alexnet.insight.experiments.portions import fewer, middles
+from alexnet.insight.experiments.runs import Company
 from alexnet.insight.experiments.sparsity import rectified, sparsity
 from alexnet.model import ready, view_of
 from alexnet.network.alexnet import AlexNet, start

@@ -37,8 +37,8 @@ UPSTREAM = {
     "__main__": ("errors", "verbs"),
     "__init__": ("model", "network", "recipes"),
 }
-# The one file of a room that may import more than the room may.
-BESIDE: dict[tuple[str, ...], tuple[str, ...]] = {("insight", "experiments", "conduct"): ("training",)}
+# Files that may import more than their room may.
+BESIDE: dict[tuple[str, ...], tuple[str, ...]] = {("insight", "experiments", name): ("training",) for name in ("runs", "conduct")}
 # The order within a room that has one.
 WITHIN = {
     "data": (

@@ -54,8 +54,9 @@ def experiment(
     from alexnet import runtime, terminal
     from alexnet.data.store import open_store
     from alexnet.insight.experiments import arms
-    from alexnet.insight.experiments.conduct import Company, Setting, conduct
+    from alexnet.insight.experiments.conduct import Setting, conduct
     from alexnet.insight.experiments.portions import fewer
+    from alexnet.insight.experiments.runs import Company
     from alexnet.recipes.named import named
 
     asked, opened_store = arms.experiment(name), open_store(store)

@@ -1,1 +1,1 @@
-"""The paper's comparisons: what is changed (`arms`), how the runs are made (`conduct`), what is read from them."""
+"""The paper's comparisons: what is changed (`arms`), the runs (`runs`), what is read from them (`conduct`, `outcomes`)."""

@@ -1,20 +1,16 @@
 """How the paper's comparisons are made on anyone's data: every arm is trained from every seed, read, and set side by side.
 
-Runs lie in one directory, each under a name that holds the hash of all that decides its weights, so experiments share the runs
-they have in common, the baseline first of all, and what is finished is never done again: started anew after a stop, the same call
-goes on where it was. A run that diverged is a result, too. It is the only part of insight that trains. Models are those the loop
-keeps, the best on val by one view: scored on val itself, all arms are flattered a little, and alike.
+Experiments share the runs they have in common, the baseline first of all, and what is finished is never done again: started anew
+after a stop, the same call goes on where it was (`runs`). A run that diverged is a result, too. Models are those the loop keeps,
+the best on val by one view.
 """
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,13 +23,13 @@ from alexnet.evaluate import Seer, Tick, evaluate, predictions, scored_split, sc
 from alexnet.insight.experiments.arms import ENSEMBLE, Arm, Experiment
 from alexnet.insight.experiments.outcomes import Compared, Outcome, Row, Values, picture, reached_at
 from alexnet.insight.experiments.portions import middles
+from alexnet.insight.experiments.runs import Company, Record, Run, must_go_on, trained
 from alexnet.insight.experiments.sparsity import rectified, sparsity
 from alexnet.model import Model, ready, view_of
 from alexnet.recipes.recipe import Recipe, with_rate
 from alexnet.recipes.settings import to_json
 from alexnet.runtime import Runtime, machine
-from alexnet.training import loop, tasks
-from alexnet.training.loop import METRICS, MODEL, Diverged, Stopped, Tell
+from alexnet.training import tasks
 from alexnet.training.tasks import Task
 
 LEVEL = 25.0  # % of training error, that of the paper's figure 1
@@ -42,11 +38,7 @@ TRIAL = 5  # epochs of such a trial: after three, rates that are too high still 
 AS_LEARNT = "as learnt: the training error of the last epoch's batches, with dropout, crops and noise where an arm has them"
 MIDDLES = "an epoch's training error is the mean over it and stands for its middle"
 CHOSEN = "val has also chosen each run's best epoch: all arms are flattered a little, and alike"
-ENDED = "ended.json"  # in a run's directory once nothing is left to do in it
-CHECKPOINTS, VAL_ERROR = "checkpoints", "val_top1_error"
-
-Record = dict[str, Any]
-Enough = Callable[[Record], bool]
+VAL_ERROR = "val_top1_error"
 
 
 @dataclass(frozen=True)
@@ -83,30 +75,6 @@ class Setting:
         return [self.task(arm, seed) for seed in self.seeds]
 
 
-@dataclass(frozen=True)
-class Company:
-    """Who listens while an experiment is under way, and may stop it: given a title and the steps of a run, something that is
-    told its records; given a title, something that is told how many pictures are done; and the number of a signal, or 0."""
-
-    training: Callable[[str, int], AbstractContextManager[Tell]]
-    looking: Callable[[str], AbstractContextManager[Tick]]
-    stop: Callable[[], int] = lambda: 0
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run with nothing left to do: its directory, the records of its epochs, and what it died of, if it diverged."""
-
-    task: Task
-    folder: Path
-    epochs: tuple[Record, ...]
-    died: str | None
-
-    def course(self, name: str) -> tuple[float, ...]:
-        """A figure after each epoch."""
-        return tuple(record[name] for record in self.epochs)
-
-
 def conduct(setting: Setting, company: Company) -> Outcome:
     """Make an experiment, or go on with it; writes OUT/NAME-HASH.json and .png. Stopped, UsageError, AlexNetError.
 
@@ -124,55 +92,7 @@ def conduct(setting: Setting, company: Company) -> Outcome:
     return outcome
 
 
-# ---- runs
-
-
-def trained(task: Task, title: str, out: Path, company: Company, enough: Enough = lambda record: False) -> Run:
-    """The run of a task, made below `out` as far as it is not there: to its end, or until an epoch's record is enough."""
-    folder = out / f"{task.recipe.name}-{task.recipe.training.epochs}-epochs-seed-{task.seed}-{task.digest()[:10]}"
-    if not (folder / ENDED).exists() and not any(map(enough, _epochs(folder))):
-        _train(task, folder, title, company, enough)
-    ending = json.loads((folder / ENDED).read_bytes()) if (folder / ENDED).exists() else {}
-    return Run(task, folder, _epochs(folder), ending.get("died"))
-
-
-def _train(task: Task, folder: Path, title: str, company: Company, enough: Enough) -> None:
-    """Train until one of the three ends; at the run's own, its checkpoints, each larger than the model, are dropped."""
-    reached = False
-    with company.training(title, task.steps) as tell:
-
-        def listen(record: Record) -> None:
-            nonlocal reached
-            reached = reached or (record["kind"] == "epoch" and enough(record))
-            tell(record)
-
-        try:
-            ending = loop.train(task, folder, listen, lambda: company.stop() or int(reached))
-        except Stopped as stopped:
-            must_go_on(company)
-            if not reached:
-                raise stopped
-            return
-        except Diverged as error:
-            ending = {"died": str(error)}
-    durable.write_bytes(folder / ENDED, json.dumps(ending, indent=1).encode())
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-
-
-def must_go_on(company: Company) -> None:
-    """Stopped if somebody has asked for it."""
-    if number := company.stop():
-        raise Stopped("stopped, everything so far is kept; the same command goes on with it", number)
-
-
-def _epochs(folder: Path) -> tuple[Record, ...]:
-    """The records of the epochs that a run has done; none where it has not begun."""
-    try:
-        lines = (folder / METRICS).read_text("utf-8").split("\n")[:-1]  # a last one without an end was cut off by a kill
-    except FileNotFoundError:
-        return ()
-    records = map(json.loads, lines)
-    return tuple(record for record in records if record["kind"] == "epoch")
+# ---- the runs of an arm
 
 
 def _runs(setting: Setting, arm: Arm, company: Company) -> list[Run]:
@@ -227,7 +147,7 @@ def _scores(setting: Setting, run: Run, title: str, company: Company) -> Record:
     """A run's errors, seen by the view of the whole squares whatever it learnt from; kept beside its model."""
     path = run.folder / f"{setting.split}-{setting.views}-views.json"
     if not path.exists():
-        model = ready(run.folder / MODEL, setting.runtime)
+        model = ready(run.model, setting.runtime)
         with company.looking(f"scoring {title}") as tick:
             found = evaluate([_seer(setting, model)], setting.scored, setting.views, setting.runtime, _minding(company, tick))
         durable.write_bytes(path, json.dumps({"pictures": found.pictures, **dict(found)}).encode())
@@ -310,7 +230,7 @@ def best_rate(setting: Setting, arm: Arm, company: Company) -> float:
         raise AlexNetError(f"{arm.label}: every rate of {RATES} diverged; give a lower one with --lr")
     best = min(errors, key=lambda rate: errors[rate])
     for rate in set(RATES) - {best}:
-        shutil.rmtree(runs[rate].folder / CHECKPOINTS, ignore_errors=True)
+        runs[rate].drop_checkpoints()
     return best
 
 
@@ -335,7 +255,7 @@ def _ensemble(setting: Setting, company: Company) -> Outcome:
 
 def _probabilities(setting: Setting, run: Run, company: Company) -> Tensor:
     """What a run's model says of the scored split: (N, classes)."""
-    model = ready(run.folder / MODEL, setting.runtime)
+    model = ready(run.model, setting.runtime)
     with company.looking(f"seed {run.task.seed}") as tick:
         seers = [_seer(setting, model)]
         parts = predictions(seers, setting.scored, setting.views, setting.runtime, _minding(company, tick))
@@ -348,7 +268,7 @@ def _sparsity(setting: Setting, company: Company) -> Outcome:
     runs = _whole_runs(setting, company)
     found = []
     for run in runs:
-        model = ready(run.folder / MODEL, setting.runtime)
+        model = ready(run.model, setting.runtime)
         with company.looking(f"seed {run.task.seed}") as tick:
             found.append(sparsity(_seer(setting, model), setting.scored, setting.runtime, _minding(company, tick)))
     values = {layer: tuple(zip(*(one[layer] for one in found), strict=True)) for layer in layers}  # zeros, dead; one a seed
