@@ -1,17 +1,18 @@
-"""A norm with its neighbours as one operation, against the same layers one after the other."""
+"""Neighbours as one operation - a norm with its relus and pool, a full layer with its fit - against the layers one by one."""
 
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from alexnet.network import norm_kernels
-from alexnet.network.alexnet import AlexNet, start
-from alexnet.network.blocks import Block, joined
-from alexnet.network.geometry import plan
+from alexnet.network.alexnet import AlexNet, shrunk, start
+from alexnet.network.blocks import Block, Fitted, joined
+from alexnet.network.geometry import Planned, plan
 from alexnet.network.response_norm import norm_across_maps, norm_over_space
-from alexnet.recipes.layers import Norm
+from alexnet.recipes.layers import Fit, Norm
 from alexnet.recipes.named import RECIPES, named
 from tests.conftest import shrunk_layer
 
@@ -94,6 +95,27 @@ def test_a_net_of_blocks_is_the_net_of_its_layers(recipe) -> None:  # type: igno
     with torch.no_grad():
         # the last station is prob
         torch.testing.assert_close(net(x), list(net.stations(x).values())[-2], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("found", [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (2, 5)], ids=str)
+def test_shrunk_weights_see_what_stretched_maps_show(found: tuple[int, int]) -> None:
+    maps, weight = torch.randn(3, 5, *found, dtype=torch.float64), torch.randn(7, 5 * 36, dtype=torch.float64)
+    stretched = F.adaptive_avg_pool2d(maps, (6, 6)).flatten(1)
+    torch.testing.assert_close(F.linear(maps.flatten(1), shrunk(weight, (5, 6, 6), found)), F.linear(stretched, weight))
+
+
+def test_a_full_layer_is_joined_to_the_fit_before_it() -> None:
+    for recipe in RECIPES:
+        planned = plan(recipe.network, 10)
+        assert [placed.place for placed in joined(planned) if isinstance(placed.does, Fitted)] == fits_of(planned)
+    modern = plan(named("modern").network, 10)
+    alone = joined(modern[: fits_of(modern)[0] + 1])  # a net cut behind its fit, as over two devices
+    assert alone[-1].does == modern[fits_of(modern)[0]]
+
+
+def fits_of(planned: tuple[Planned, ...]) -> list[int]:
+    """The places of all fits."""
+    return [step.place for step in planned if isinstance(step.layer, Fit)]
 
 
 def test_every_norm_is_joined_to_what_stands_beside_it() -> None:

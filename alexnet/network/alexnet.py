@@ -7,6 +7,7 @@ picture's key, layer, unit), so it does not depend on who computes it. It knows 
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import cast
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from alexnet.errors import UsageError
-from alexnet.network.blocks import Block, Placed, joined
+from alexnet.network.blocks import Block, Fitted, Placed, joined
 from alexnet.network.geometry import Planned, bias_shape, inputs_of_a_unit, plan, weight_shape
 from alexnet.network.response_norm import norm_across_maps, norm_over_space
 from alexnet.randomness import key
@@ -29,6 +30,7 @@ from alexnet.recipes.layers import (
     Local,
     Norm,
     Pool,
+    Shape,
     SpatialNorm,
     Weighted,
 )
@@ -112,6 +114,9 @@ class AlexNet(nn.Module):
                 window = None if pool is None else (pool.size, pool.stride, self.description.round_pool == "up")
                 rule = norm.n, norm.k, norm.alpha, norm.beta, self._norm_towers(norm)
                 return norm_across_maps(x, *rule, relu_before=relu_before, pool=window, relu_after=relu_after)
+            case Fitted(full, planned):
+                weights = self._weights(full.name)
+                return F.linear(x.flatten(1), shrunk(weights.weight, planned, x.shape[2:]), weights.bias)
             case Planned(Dropout() as dropout, place=place, share=share):
                 return drop(x, dropout, keys, place, share) if self.training else keep_all(x, dropout)
             case Planned(Activation("relu")) if placed.place and isinstance(self.planned[placed.place - 1].layer, Rewritable):
@@ -160,6 +165,20 @@ def grouped_linear(x: Tensor, weight: Tensor, bias: Tensor, groups: int) -> Tens
         return F.linear(x, weight, bias)
     parts = torch.einsum("ngi,gui->ngu", x.unflatten(1, (groups, -1)), weight.unflatten(0, (groups, -1)))
     return parts.flatten(1) + bias
+
+
+def shrunk(weight: Tensor, planned: Shape, found: tuple[int, ...]) -> Tensor:
+    """The weight (units, C H W) of a full layer for maps (h, w) where (H, W) are planned: (units, C h w).
+
+    The same as to stretch the maps, which is a product with a matrix, but it is the weights that are multiplied: of the
+    growing views' 3 x 3 pixels a map, each is then used once instead of four times.
+    """
+    wanted = planned[1:]
+    if wanted == tuple(found):
+        return weight
+    pixels = torch.eye(prod(found), dtype=weight.dtype, device=weight.device).view(-1, 1, *found)
+    stretched = F.adaptive_avg_pool2d(pixels, wanted).flatten(1)  # (h w, H W): what becomes of each pixel
+    return (weight.view(-1, prod(wanted)) @ stretched.T).view(len(weight), -1)
 
 
 def locally_connected(x: Tensor, weight: Tensor, bias: Tensor, pad: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""Which neighbouring layers run as one operation: a norm across maps, the relu before it, the max pool and the relu behind it.
+"""Which neighbouring layers run as one operation: a norm across maps, the relu before it, the max pool and the relu behind it;
+and a fully connected layer with the fit before it.
 
 Only what the description puts side by side is joined, so every recipe's order stays its own. Nothing is computed here.
 """
@@ -6,7 +7,7 @@ Only what the description puts side by side is joined, so every recipe's order s
 from dataclasses import dataclass
 
 from alexnet.network.geometry import Planned
-from alexnet.recipes.layers import RELU, Layer, Norm, Pool
+from alexnet.recipes.layers import RELU, Fit, Full, Layer, Norm, Pool, Shape
 
 WIDEST_POOL = 15  # places in its window still fit into a byte, with one to spare for "none"
 
@@ -22,21 +23,40 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A fully connected layer that may see smaller maps than those of that shape, which it was planned for."""
+
+    full: Full
+    planned: Shape
+
+
+@dataclass(frozen=True)
 class Placed:
-    """What stands at a place of the plan: a layer, or a block that begins there."""
+    """What stands at a place of the plan: a layer, or several that begin there."""
 
     place: int
-    does: Planned | Block
+    does: Planned | Block | Fitted
 
 
 def joined(planned: tuple[Planned, ...]) -> tuple[Placed, ...]:
-    """The plan with every norm across maps joined to its neighbours."""
+    """The plan with every norm across maps joined to its neighbours, every fit to the full layer behind it."""
     found, place = [], 0
     while place < len(planned):
-        block, end = _block(tuple(step.layer for step in planned[place : place + 4]))
-        found.append(Placed(place, planned[place] if block is None else block))
-        place += max(1, end)
+        does, count = _first(planned[place : place + 4])
+        found.append(Placed(place, does))
+        place += count
     return tuple(found)
+
+
+def _first(planned: tuple[Planned, ...]) -> tuple[Planned | Block | Fitted, int]:
+    """What runs first of these steps, and how many of them it takes."""
+    block, taken = _block(tuple(step.layer for step in planned))
+    if block is not None:
+        return block, taken
+    match planned:
+        case (Planned(Fit()), Planned(Full(groups=1) as full, takes=shape), *_):
+            return Fitted(full, shape), 2
+    return planned[0], 1
 
 
 def _block(layers: tuple[Layer, ...]) -> tuple[Block | None, int]:
