@@ -53,15 +53,25 @@ class Runtime:
         return (self.device, *self.others)
 
 
-def choose(device: str = "auto", precision: str = "auto", workers: int = 2, deterministic: bool = False) -> Runtime:
-    """The runtime of one process for these wishes; several devices stand with commas. A UsageError where one cannot be met."""
+def choose(device: str = "auto", precision: str = "auto", workers: int | None = None, deterministic: bool = False) -> Runtime:
+    """The runtime of one process for these wishes; several devices stand with commas. A UsageError where one cannot be met.
+
+    `workers`: None takes two beside a processor, which has the net to compute, and every core of one's own beside a GPU.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     first, *others = [_device(name) for name in device.split(",")]
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS has no deterministic form
     torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic  # a net has few shapes, and cuDNN's guesses for groups are poor
     usual = torch.bfloat16 if has_bf16(first) else torch.float32
-    return Runtime(first, PRECISIONS.get(precision, usual), workers, deterministic, others=tuple(others))
+    return Runtime(first, PRECISIONS.get(precision, usual), workers or _readers(first), deterministic, others=tuple(others))
+
+
+def _readers(device: torch.device) -> int:
+    """Threads that read, where nobody says how many; the cores are shared by the ranks of a machine."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(2, cores) if device.type == "cuda" else 2
 
 
 def spread(runtime: Runtime, parallel: Way, ranks: Ranks) -> Runtime:

@@ -65,6 +65,7 @@ class Stream:
     seed: int
     workers: int
     rows: Callable[[int], slice] = every  # of a batch of so many pictures: those whose crops are wanted
+    pinned: bool = False  # crops lie in memory that a GPU fetches them from by itself
 
     @property
     def batches_per_epoch(self) -> int:
@@ -92,8 +93,8 @@ class Stream:
         rows = self.rows(len(pictures))
         own = draws.of(rows)
         squares = [turned(self.split.pixels(int(i)), angle) for i, angle in zip(pictures[rows], own.angles, strict=True)]
-        crops = pixels.crops(squares, (own.offsets, own.mirror), self.view.input[1:])
-        return Batch(pictures, torch.from_numpy(self.split.labels[pictures]), draws, rows, torch.from_numpy(crops))
+        crops = pixels.crops(squares, (own.offsets, own.mirror), self.view.input[1:], self.pinned)
+        return Batch(pictures, torch.from_numpy(self.split.labels[pictures]), draws, rows, crops)
 
     def _jobs(self, position: Position) -> Iterator[Callable[[], tuple[Position, Batch]]]:
         first = position.batch

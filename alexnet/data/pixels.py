@@ -42,20 +42,23 @@ def cut(square: np.ndarray, offset: Sequence[int], side: Sequence[int], mirror: 
     return crop[:, ::-1] if mirror else crop
 
 
-def crops(squares: Sequence[np.ndarray], places: Places, side: tuple[int, int]) -> np.ndarray:
-    """A crop of each square uint8 (S, S, C), cut at its place: uint8 (N, H, W, C)."""
-    out = np.empty((len(squares), *side, squares[0].shape[2]), np.uint8)
-    found = library()
+def crops(squares: Sequence[np.ndarray], places: Places, side: tuple[int, int], pinned: bool = False) -> Tensor:
+    """A crop of each square uint8 (S, S, C), cut at its place: uint8 (N, H, W, C).
+
+    `pinned`: in memory that a GPU can fetch them from by itself, while the host goes on.
+    """
+    batch = torch.empty((len(squares), *side, squares[0].shape[2]), dtype=torch.uint8, pin_memory=pinned)
+    out, found = batch.numpy(), library()
     if found is None:
         for crop, square, offset, mirror in zip(out, squares, *places, strict=True):
             crop[:] = cut(square, offset, side, mirror)
-        return out
+        return batch
     whole = [np.ascontiguousarray(square) for square in squares]
     starts = np.array([square.__array_interface__["data"][0] for square in whole], np.uintp)
     offsets, mirrored = _plain(places)
     rule = _Crop(len(whole[0]), *out.shape[1:])
     found.cut_all(ctypes.byref(rule), at(starts), at(out), at(offsets), at(mirrored), ctypes.c_int64(len(out)))
-    return out
+    return batch
 
 
 def levels(

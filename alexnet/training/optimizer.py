@@ -17,7 +17,7 @@ from alexnet.native.library import library
 from alexnet.network.alexnet import AlexNet
 from alexnet.recipes.recipe import Training
 
-CHUNK = 2**18  # elements updated at a time by the plain form
+CHUNK = 2**18  # elements updated at a time by the plain form on a CPU
 
 
 class Optimizer:
@@ -72,10 +72,11 @@ def _in_one_pass(rule: tuple[float, float, float], weight: Tensor, velocity: Ten
 
 
 def _in_chunks(rule: tuple[float, float, float], weight: Tensor, velocity: Tensor, gradient: Tensor) -> None:
-    """The rule in torch's own operations, a piece at a time, so that its four passes find the piece in cache."""
+    """The rule in torch's own operations; on a CPU a piece at a time, so that its four passes find the piece in cache."""
     momentum, decay_rate, rate = rule
     tensors = weight, velocity, gradient
-    pieces = zip(*(_flat(tensor).split(CHUNK) for tensor in tensors), strict=True) if _alike(*tensors) else [tensors]
+    in_pieces = weight.device.type == "cpu" and _alike(*tensors)  # a GPU would spend its time on beginning them
+    pieces = zip(*(_flat(tensor).split(CHUNK) for tensor in tensors), strict=True) if in_pieces else [tensors]
     for w, v, g in pieces:
         w.add_(v.mul_(momentum).add_(w, alpha=-decay_rate).add_(g, alpha=-rate))
 

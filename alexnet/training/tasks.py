@@ -138,10 +138,11 @@ def check(task: Task) -> None:
     plan(task.recipe.network, len(task.store.classes))
 
 
-def resumed(folder: Path, workers: int, moved: str | Path | None = None, device: str | None = None) -> Task:
+def resumed(folder: Path, workers: int | None = None, moved: str | Path | None = None, device: str | None = None) -> Task:
     """The task of the run in a directory, as its recipe.json describes it.
 
-    `moved`: where its store is now, if elsewhere; `device`: where it is to go on, if not where it began.
+    `workers`: as `choose` has them. `moved`: where its store is now, if elsewhere; `device`: where it is to go on, if not
+    where it began.
     """
     path = folder / DESCRIPTION
     try:

@@ -32,7 +32,7 @@ QUICK_BATCH = 32  # few pictures: small batches, so that there are some steps to
 def experiment(
     name: str, store: str, recipe: str | None, epochs: int | None, seeds: int | None, batch_size: int | None, lr: float | None,
     settings: tuple[str, ...], split: str, views: str | None, quick: bool, out: Path | None,
-    as_json: bool, device: str, precision: str, workers: int,
+    as_json: bool, device: str, precision: str, workers: int | None,
 ) -> None:  # fmt: skip
     """Make one of the paper's comparisons, by its NAME, on a STORE: train every arm, score it, set it beside what 2012 found.
 

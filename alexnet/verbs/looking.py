@@ -75,7 +75,7 @@ def describe(recipe: str, classes: int, settings: tuple[str, ...], ops: bool, ba
 @computing
 def report(
     runs: tuple[Path, ...], split: str | None, views: str | None, store: str | None, out: Path | None, as_json: bool,
-    device: str, precision: str, workers: int,
+    device: str, precision: str, workers: int | None,
 ) -> None:  # fmt: skip
     """Write RUN/report.html: the numbers with their conditions, curves, filters, predictions, mistakes; or compare several RUNs.
 
@@ -129,7 +129,7 @@ def features(
     as_json: bool,
     device: str,
     precision: str,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Write what a network makes of pictures: a float32 row of a station's values for each, in their order, into FILE.npy.
 
@@ -153,10 +153,10 @@ def features(
         store = open_store(paths[0])
         must_be_seen(seer.view, store)
         records = scored_split(store, split)
-        groups, total = from_split(records, range(len(records)), workers), len(records)
+        groups, total = from_split(records, range(len(records)), chosen.workers), len(records)
     elif split is None:
         files = find_pictures(paths)
-        groups, total = from_files(seer.view, files, workers), len(files)
+        groups, total = from_files(seer.view, files, chosen.workers), len(files)
     else:
         raise UsageError(f"--split {split}: only a store has splits; expected a single one as PATH")
     with terminal.progress("features") as tick:
@@ -188,7 +188,7 @@ def features(
 @computing
 def neighbours(
     model: Path, store: str, pictures: tuple[str, ...], records: int | None, seed: int, count: int, split: str, station: str,
-    search: str, codes: int | None, out: Path | None, as_json: bool, device: str, precision: str, workers: int,
+    search: str, codes: int | None, out: Path | None, as_json: bool, device: str, precision: str, workers: int | None,
 ) -> None:  # fmt: skip
     """Find the records of a STORE that are nearest to PICTUREs: files, folders, patterns, or records with --records.
 
@@ -217,10 +217,10 @@ def neighbours(
     must_be_seen(found.view, opened)
     seer, searched = (found.network, found.view), scored_split(opened, split)
     way = neighbours.way(search, codes, len(searched))
-    queries = [from_files(found.view, find_pictures(pictures), workers)]
+    queries = [from_files(found.view, find_pictures(pictures), chosen.workers)]
     if records is not None:
         asked = scored_split(opened, None)
-        queries.append(from_split(asked, neighbours.drawn(asked, records, seed), workers))
+        queries.append(from_split(asked, neighbours.drawn(asked, records, seed), chosen.workers))
     with terminal.progress("looking", "records") as tick:
         kept = features.kept(model, seer, opened, searched, station, chosen, tick)
     with terminal.progress("learning", "steps" if codes else "records") as tick:

@@ -43,7 +43,7 @@ def doctor(as_json: bool) -> None:
 @computing
 def measure(
     subject: "Subject", recipe: str, batch_size: int | None, rounds: int, threads: int | None, pictures: str | None,
-    as_json: bool, device: str, precision: str, workers: int,
+    as_json: bool, device: str, precision: str, workers: int | None,
 ) -> None:  # fmt: skip
     """Time ours beside the usual ways, in turns, and against the machine's own limits: minutes for train and infer.
 

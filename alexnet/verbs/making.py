@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @JSON
 @computing
-def demo(out: Path, epochs: int | None, seed: int, as_json: bool, device: str, precision: str, workers: int) -> None:
+def demo(out: Path, epochs: int | None, seed: int, as_json: bool, device: str, precision: str, workers: int | None) -> None:
     """Draw a set of pictures, prepare it, train on it, evaluate, report: everything once, in minutes.
 
     \b
@@ -214,7 +214,7 @@ def train(
     store: str | None, recipe: str, out: Path | None, resume: Path | None, epochs: int | None, batch_size: int | None,
     lr: float | None, seed: int, settings: tuple[str, ...], init: Path | None, freeze: str | None, parallel: "Way",
     save_every: float, deterministic: bool, as_json: bool,
-    device: str, precision: str, workers: int,
+    device: str, precision: str, workers: int | None,
 ) -> None:  # fmt: skip
     """Train on a STORE, a folder or an address (http://, s3://), or go on with a run (whose STORE is given if it has moved).
 

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 Verb = Callable[..., Any]
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 MODEL_FILE = click.Path(path_type=Path)
+WORKERS = "Threads that read pictures; default: 2, or all cores beside a GPU."
 
 
 def computing(verb: Verb) -> Verb:
     """The options of every verb that computes with a network."""
     for option in (
-        click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Threads that read pictures."),
+        click.option("--workers", type=click.IntRange(1), default=None, help=WORKERS),
         click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp64"]), default="auto", show_default=True),
         click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."),
     ):

@@ -216,7 +216,7 @@ def filters(model: Path, out: Path | None, as_json: bool) -> None:
 @computing
 def predictions(
     model: Path, paths: tuple[str, ...], only_errors: bool, count: int, split: str | None, views: str | None, out: Path | None,
-    as_json: bool, device: str, precision: str, workers: int,
+    as_json: bool, device: str, precision: str, workers: int | None,
 ) -> None:  # fmt: skip
     """Pictures with their five likeliest classes, the true one marked (the paper's figure 4, left).
 
@@ -238,7 +238,7 @@ def predictions(
         if not told:
             raise AlexNetError(f"{paths[0]}: no errors on {records.name}, {len(records):,} pictures; leave out --only-errors")
     else:
-        readable, unread = sorted_out(pictures_of(found.view, paths, split, count, workers))
+        readable, unread = sorted_out(pictures_of(found.view, paths, split, count, chosen.workers))
         told = room.told(seer, readable, several, chosen)
     data = {"views": several, "pictures": [each.to_json(found.view.classes) for each in told]}
     finish_without(unread, path, room.predictions(told, found.view.classes), data, as_json)
@@ -254,7 +254,7 @@ def predictions(
 @computing
 def stations(
     model: Path, path: str, record: int, split: str | None, out: Path | None, as_json: bool, device: str, precision: str,
-    workers: int,
+    workers: int | None,
 ) -> None:  # fmt: skip
     """Feature maps of one picture at each station of a MODEL.
 
@@ -267,7 +267,7 @@ def stations(
 
     target, chosen = place(out, "stations"), runtime.choose(device, precision, workers)
     found = ready(model, chosen)
-    picture, _ = sorted_out(pictures_of(found.view, (path,), split, 1, workers, record))
+    picture, _ = sorted_out(pictures_of(found.view, (path,), split, 1, chosen.workers, record))
     through = passed((found.network, found.view), picture.readable[0], chosen)
     finish(target, maps(through), {"picture": picture.names[0], "stations": through.to_json()}, as_json)
 
@@ -283,7 +283,7 @@ def stations(
 @computing
 def saliency(
     model: Path, paths: tuple[str, ...], class_name: str | None, count: int, record: int, split: str | None, out: Path | None,
-    as_json: bool, device: str, precision: str, workers: int,
+    as_json: bool, device: str, precision: str, workers: int | None,
 ) -> None:  # fmt: skip
     """Where a MODEL looks: the gradient of its answer by every pixel, and what it loses where a patch is covered.
 
@@ -297,7 +297,7 @@ def saliency(
     path, chosen = place(out, "saliency"), runtime.choose(device, precision, workers)
     found = ready(model, chosen)
     classes, asked = found.view.classes, None if class_name is None else class_of(found.view, class_name)
-    (readable, unread), looked = sorted_out(pictures_of(found.view, paths, split, count, workers, record)), []
+    (readable, unread), looked = sorted_out(pictures_of(found.view, paths, split, count, chosen.workers, record)), []
     with terminal.progress("looking") as tick:
         for name, square in zip(readable.names, readable.readable, strict=True):
             looked.append(room.looked((found.network, found.view), name, square, asked, chosen))
@@ -316,7 +316,7 @@ def saliency(
 @computing
 def confusion(
     model: Path, store: str, split: str | None, views: str | None, out: Path | None, as_json: bool, device: str, precision: str,
-    workers: int,
+    workers: int | None,
 ) -> None:  # fmt: skip
     """Which classes of a STORE a MODEL takes for which: all counts of a few classes, the most frequent mistakes of many.
 

@@ -32,7 +32,7 @@ def evaluate(
     as_json: bool,
     device: str,
     precision: str,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Score a MODEL on a STORE; several models are scored together, their probabilities averaged.
 
@@ -107,7 +107,7 @@ def predict(
     as_json: bool,
     device: str,
     precision: str,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Say what is on pictures: files, folders, or patterns such as "photos/*.jpg".
 
