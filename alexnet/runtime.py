@@ -21,7 +21,6 @@ from alexnet.errors import UsageError
 from alexnet.ranks import ALONE, Ranks
 
 Way = Literal["none", "data", "towers", "hybrid", "layers"]
-WAYS: tuple[Way, ...] = ("none", "data", "towers", "hybrid", "layers")
 PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}  # fp64 is for comparisons
 LIBRARIES = ("numpy", "pillow", "safetensors", "click", "rich", "matplotlib")
 STOPPING = (signal.SIGINT, signal.SIGTERM)

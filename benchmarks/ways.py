@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import get_args
 
 import torch
 
@@ -17,7 +18,7 @@ from alexnet.network.alexnet import AlexNet, start
 from alexnet.parallel.ways import Lesson
 from alexnet.recipes.named import named
 from alexnet.recipes.schedules import PlateauState
-from alexnet.runtime import WAYS, Way, choose, spread
+from alexnet.runtime import Way, choose, spread
 from alexnet.training.net import Net
 from alexnet.verbs.machine import ALLOCATOR
 
@@ -80,7 +81,7 @@ def main() -> None:
         "one process, one thread": lambda: timed(recipe, "none", batch, 1, 1),
         "one process, two threads": lambda: timed(recipe, "none", batch, 1, 2),
         "two processes apart, half the batch each": lambda: apart(recipe, batch),
-        **{f"two ranks, {way}": lambda way=way: timed(recipe, way, batch, 2, 1) for way in WAYS if way != "none"},  # type: ignore[misc]
+        **{f"two ranks, {way}": lambda way=way: timed(recipe, way, batch, 2, 1) for way in get_args(Way) if way != "none"},  # type: ignore[misc]
         f"{given.smaller}, one process, one thread": lambda: timed(given.smaller, "none", batch, 1, 1),
     }
     found: dict[str, list[float]] = {name: [] for name in contenders}

@@ -31,6 +31,8 @@ def test_text_of_another_version_is_refused() -> None:
 def test_settings_reach_every_depth() -> None:
     assert override(MODERN, "training.batch=32").training.batch == 32
     assert override(MODERN, "training.decay=1").training.decay == 1.0
+    for same in ("network.layers.norm1.k=1.0", "network.layers.norm1.k=1", "training.batch=64", "training.decay=.0005"):
+        assert to_json(override(MODERN, same)) == to_json(MODERN), same
     changed = override(ORIGINAL, "network.layers.conv1.std=.02").network.layers[0]
     assert getattr(changed, "std") == 0.02  # noqa: B009 (a union of layers)
     assert override(PAPER, "training.rate.patience=3").training.rate == Plateau(patience=3)

@@ -83,7 +83,8 @@ def _set(value: Any, path: list[str], text: str, whole: str) -> Any:
         return replace(cast(Any, value), **{part_name: _read_json(text, expected, whole)})
     if len(path) > 1 or (is_dataclass(part) and not may_be_none):
         return replace(cast(Any, value), **{part_name: _set(part, path[1:], text, whole)})
-    return replace(cast(Any, value), **{part_name: _read(text, expected, whole)})
+    found = _read(text, expected, whole)
+    return value if found == part else replace(cast(Any, value), **{part_name: found})  # 2 is no change of 2.0, nor its hash
 
 
 def _names(value: Any) -> list[str]:

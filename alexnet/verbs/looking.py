@@ -203,6 +203,7 @@ def neighbours(
     from alexnet import runtime, terminal
     from alexnet.data.groups import find_pictures, from_files, from_split
     from alexnet.data.store import open_store
+    from alexnet.durable import must_be_writable
     from alexnet.evaluate import must_be_seen, scored_split
     from alexnet.insight.figures import drawing
     from alexnet.insight.nearest import features, neighbours
@@ -212,6 +213,7 @@ def neighbours(
         raise UsageError("neighbours: found no picture; expected some, or --records N for records of the store")
     if out is not None:
         drawing.must_be_a_figure(out)
+        must_be_writable(out)
     chosen = runtime.choose(device, precision, workers)
     found, opened = ready(model, chosen), open_store(store)
     must_be_seen(found.view, opened)

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from alexnet.data.batches import side_at
 from alexnet.insight.figures.curves import scale_rates
 from alexnet.insight.figures.drawing import INK, SMALL, SOFT, series_style, styled
 from alexnet.recipes.layers import Weighted
@@ -42,7 +43,7 @@ class Plan:
     epochs: tuple[float, ...]
     groups: tuple[Group, ...]
     noise: tuple[float, ...]
-    sides: tuple[float, ...]
+    sides: tuple[int, ...]
     smooth: bool  # a rate runs in straight lines somewhere
 
     def to_json(self) -> dict[str, Any]:
@@ -61,13 +62,12 @@ def planned(recipe: Recipe) -> Plan:
     points |= {training.epochs * number / FINE for number in range(FINE)} if smooth else set()
     epochs = (*sorted(point for point in points | {0.0} if point < training.epochs), float(training.epochs))
     within = (*epochs[:-1], math.nextafter(training.epochs, 0))  # at its very end a run has just ended
-    side = float(recipe.network.input[1])
     return Plan(
         recipe.name,
         epochs,
         _groups(recipe, within),
         tuple(views.noise.at(epoch) for epoch in within),
-        tuple(min(side, views.sizes.at(epoch)) if views.sizes else side for epoch in within),
+        tuple(side_at(recipe, epoch) for epoch in within),
         smooth,
     )
 
