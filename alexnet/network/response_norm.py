@@ -4,8 +4,8 @@ S sums over a window around x: n neighbouring maps at the same place (across map
 (spatial; in the 2012 program, not in the text). S is its own transpose, so the exact gradient for both is
 gx = g * d**-beta - 2 * alpha * beta * x * S(g * x * d**(-beta - 1)), from x alone: nothing else is kept for the backward pass.
 Where there is a compiler, `norm_kernels` computes this in one pass, with the relus and the pool next to it. The plain form here
-does the same in torch's own operations, for any device and dtype: across maps S is a product with a banded matrix, and the work
-goes a few pictures at a time so that its buffers stay in cache.
+does the same in torch's own operations, for any device and dtype, at least in float32: across maps S is a product with a banded
+matrix, and the work goes a few pictures at a time so that its buffers stay in cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from alexnet.network import norm_kernels
 
 WindowSum = Callable[[Tensor], Tensor]  # (n, C, H, W) -> the same shape; its own transpose
 
-CHUNK = 2**20  # elements at a time on a CPU: few enough to stay in cache, enough to keep every core busy
+CHUNK = 2**18  # elements at a time on a CPU: few enough to stay in cache, enough to keep every core busy
 
 
 def norm_across_maps(
@@ -46,70 +46,84 @@ def norm_over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> T
 
 def _across_maps(x: Tensor, n: int, k: float, alpha: float, beta: float, towers: int) -> Tensor:
     maps = x.shape[1]
-    band = _band(maps, n, x, towers)
 
-    def window_sum(part: Tensor) -> Tensor:
-        rows = part.permute(0, 2, 3, 1)  # (n, H, W, C): a matrix product of its rows with the band
-        return (rows.reshape(-1, maps) @ band).view(rows.shape).permute(0, 3, 1, 2)
+    def times(factor: float) -> WindowSum:
+        band = _band(maps, n, x, towers) * factor
 
-    return _Norm.apply(x, window_sum, k, alpha, beta)
+        def window_sum(part: Tensor) -> Tensor:
+            rows = part.permute(0, 2, 3, 1)  # (n, H, W, C): a matrix product of its rows with the band
+            return (rows.reshape(-1, maps) @ band).view(rows.shape).permute(0, 3, 1, 2)
+
+        return window_sum
+
+    return _Norm.apply(x, times, k, alpha, beta)
 
 
 def _over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> Tensor:
     _, maps, height, width = x.shape
-    down, along = _band(height, n, x), _band(width, n, x)
 
-    def window_sum(part: Tensor) -> Tensor:
-        columns = down @ part.permute(0, 2, 3, 1).reshape(-1, height, width * maps)  # sums over rows of pixels
-        sums = along @ columns.view(-1, width, maps)  # then along them
-        return sums.view(-1, height, width, maps).permute(0, 3, 1, 2)
+    def times(factor: float) -> WindowSum:
+        down, along = _band(height, n, x), _band(width, n, x) * factor
 
-    return _Norm.apply(x, window_sum, k, alpha, beta)
+        def window_sum(part: Tensor) -> Tensor:
+            columns = down @ part.permute(0, 2, 3, 1).reshape(-1, height, width * maps)  # sums over rows of pixels
+            sums = along @ columns.view(-1, width, maps)  # then along them
+            return sums.view(-1, height, width, maps).permute(0, 3, 1, 2)
+
+        return window_sum
+
+    return _Norm.apply(x, times, k, alpha, beta)
 
 
 def _band(count: int, n: int, like: Tensor, parts: int = 1) -> Tensor:
     """count x count ones where two places are at most n // 2 apart and in the same of `parts` equal parts; n is odd."""
     place = torch.arange(count, device=like.device)
     part = place // (count // parts)
-    return (((place[:, None] - place).abs() <= n // 2) & (part[:, None] == part)).to(like.dtype)
+    return (((place[:, None] - place).abs() <= n // 2) & (part[:, None] == part)).to(_wide(like))
 
 
 class _Norm(torch.autograd.Function):
+    """`times` makes the window's sum, times a factor: a factor within its matrix costs no pass over the maps."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, window_sum: WindowSum, k: float, alpha: float, beta: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, times: Callable[[float], WindowSum], k: float, alpha: float, beta: float) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.rule = window_sum, k, alpha, beta
-        y = torch.empty_like(x)
-        for part, out in _chunks(x, y):
-            torch.mul(part, _power(_scale(part, window_sum, k, alpha), beta), out=out)
+        ctx.rule = times, k, alpha, beta
+        y, squares = torch.empty_like(x), times(alpha)
+        for out, part in _chunks(y, x):
+            torch.div(part, _power(squares(part * part).add_(k), beta), out=out)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (x,), (window_sum, k, alpha, beta) = ctx.saved_tensors, ctx.rule
-        gx = torch.empty_like(x)
-        for part, g, out in _chunks(x, grads[0], gx):
-            d = _scale(part, window_sum, k, alpha)
-            direct = g * _power(d, beta)
-            shared = window_sum((direct * part).div_(d).to(x.dtype)).mul_(2 * alpha * beta)
-            torch.sub(direct, shared.mul_(part), out=out)
+        (x,), (times, k, alpha, beta) = ctx.saved_tensors, ctx.rule
+        gx, squares, neighbours = torch.empty_like(x), times(alpha), times(2 * alpha * beta)
+        for out, part, g in _chunks(gx, x, grads[0]):
+            d = squares(part * part).add_(k)
+            direct = g / _power(d, beta)
+            torch.addcmul(direct, neighbours((direct * part).div_(d)), part, value=-1, out=out)
         return gx, None, None, None, None
 
 
-def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    one = max(1, tensors[0][:1].numel())
-    size = max(1, CHUNK // one) if tensors[0].device.type == "cpu" else max(1, len(tensors[0]))
-    return zip(*(tensor.split(size) for tensor in tensors), strict=True)
+def _chunks(result: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some pictures at a time of a result that is to be written and of what it comes from, all at least in float32."""
+    wide, one = _wide(result), max(1, result[:1].numel())
+    size = max(1, CHUNK // one) if result.device.type == "cpu" else max(1, len(result))
+    for target, *parts in zip(*(tensor.split(size) for tensor in (result, *tensors)), strict=True):
+        out = target if target.dtype == wide else torch.empty_like(target, dtype=wide)
+        yield out, *(part.to(wide) for part in parts)
+        if out is not target:  # torch writes into a narrower type at half the speed
+            target.copy_(out)
 
 
-def _scale(x: Tensor, window_sum: WindowSum, k: float, alpha: float) -> Tensor:
-    """d = k + alpha * S(x**2), at least in float32: k is added after the sum, so bf16 loses nothing that matters."""
-    return window_sum(x * x).to(torch.promote_types(x.dtype, torch.float32)).mul_(alpha).add_(k)
+def _wide(x: Tensor) -> torch.dtype:
+    """The type that is computed in: float32 for what is narrower."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _power(d: Tensor, beta: float) -> Tensor:
-    """d ** -beta; for the paper's 3/4 by two roots, several times faster than pow."""
+    """d ** beta; for the paper's 3/4 by two roots, several times faster than pow."""
     if beta == 0.75:
-        root = d.rsqrt()
+        root = d.sqrt()
         return root.sqrt().mul_(root)
-    return d.pow(-beta)
+    return d.pow(beta)
