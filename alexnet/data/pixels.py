@@ -92,13 +92,19 @@ def resized(pictures: Tensor, side: int) -> Tensor:
 def _levels(
     pictures: Tensor, mean: Mean, scale: float, dtype: torch.dtype, places: Places | None, shift: np.ndarray | None
 ) -> Tensor:
-    x, less = pictures.float(), mean.levels
-    if mean.follows and places is not None:
-        less = np.stack([cut(less, offset, x.shape[1:3], mirror) for offset, mirror in zip(*places, strict=True)])
-    x -= torch.from_numpy(np.ascontiguousarray(less, np.float32)).to(x.device)
+    x, less = pictures.float(), torch.from_numpy(np.ascontiguousarray(mean.levels, np.float32)).to(pictures.device)
+    x -= _beneath(less, places, x.shape[1:3]) if mean.follows and places is not None else less
     if shift is not None:
         x += torch.from_numpy(shift.astype(np.float32))[:, None, None].to(x.device)
     return (x * scale).permute(0, 3, 1, 2).to(dtype)
+
+
+def _beneath(image: Tensor, places: Places, side: Sequence[int]) -> Tensor:
+    """What of an image (S, S, C) lies beneath crops cut at these places, gathered where the image is: (N, H, W, C)."""
+    offsets, mirrored = (torch.from_numpy(each).to(image.device) for each in _plain(places))
+    rows, columns = (torch.arange(length, device=image.device) for length in side)
+    columns = torch.where(mirrored[:, None], columns.flip(0), columns)  # (N, W)
+    return image[(rows + offsets[:, :1])[:, :, None], (columns + offsets[:, 1:])[:, None]]
 
 
 def _plain(places: Places) -> Places:
