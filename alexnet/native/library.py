@@ -29,15 +29,21 @@ SECONDS_TO_COMPILE = 120
 
 def library() -> ctypes.CDLL | None:
     """The kernels, or None where the plain forms are to be used; AlexNetError if they are asked for and cannot be had."""
-    wanted = os.environ.get("ALEXNET_KERNELS", "")
-    if wanted not in ("", "native", "plain"):
-        raise UsageError(f"ALEXNET_KERNELS={wanted}: expected native, plain, or nothing: native where there is a compiler")
+    wanted = setting()
     if wanted == "plain":
         return None
     found, complaint = _loaded()
     if found is None and wanted == "native":
         raise AlexNetError(f"ALEXNET_KERNELS=native: {complaint}; install a C++ compiler or leave the setting out")
     return found
+
+
+def setting() -> str:
+    """What ALEXNET_KERNELS asks for on every device: native, plain, or nothing; UsageError if it is anything else."""
+    wanted = os.environ.get("ALEXNET_KERNELS", "")
+    if wanted not in ("", "native", "plain"):
+        raise UsageError(f"ALEXNET_KERNELS={wanted}: expected native, plain, or nothing: native where there is a compiler")
+    return wanted
 
 
 def state() -> str:

@@ -4,14 +4,13 @@ Registered with torch as `alexnet::norm`, `alexnet::norm_over_space` and their g
 `torch.compile` and `torch.export` know them. Nothing but the input and, for the pool, one byte an output (the place in its window
 that was largest; 255: none) is kept for the backward pass; what else it needs is worked out again. Tensors are channels last,
 float32 or bf16; everything in between is float32. What is computed, and the choice between this and plain torch, is in
-`response_norm`. Tensors on a GPU go to the Triton forms of the same operations, in `norm_triton`.
+`response_norm`. Tensors on a GPU go to the Triton forms of the same operations, in `norm_triton`, where a trial shows that they
+work: Triton is installed with torch in many places where it cannot compile.
 """
 
 import ctypes
 import functools
 import importlib
-import importlib.util
-import os
 from typing import Any
 
 import torch
@@ -19,13 +18,15 @@ from torch import Tensor
 
 from alexnet.errors import AlexNetError
 from alexnet.native.arguments import KINDS, at
-from alexnet.native.library import library
+from alexnet.native.library import library, setting, state
 from alexnet.network.geometry import windows
 
 WIDEST = 31  # maps a window may span: the zeros between towers, 16, cover its halves
 GPU_TYPES = torch.float32, torch.bfloat16, torch.float16
 GPU_MAPS = 1024  # a Triton program holds a pixel's maps whole; compiling one for more takes longer than it saves
-_found = {"cpu": False, "cuda": False}  # what was last found of the two
+GPU_CAPABILITY = 8, 0  # what Triton supports, and the first with bf16
+TRIAL = 5, 2.0, 1e-4, 0.75, 1, False, 0, 0, False, False  # a norm without neighbours
+_found: dict[torch.device, bool] = {}  # what `available` last found
 
 
 class _Block(ctypes.Structure):
@@ -39,31 +40,58 @@ class _Space(ctypes.Structure):
     _fields_ += [(name, ctypes.c_float) for name in ("k", "alpha", "beta")]
 
 
-def available() -> bool:
-    """Whether the C++ forms can be had on this machine; while torch.compile looks on, what was found before."""
+def available(device: torch.device) -> bool:
+    """Whether the C++ forms, or on a GPU the Triton forms, are to be used; while torch.compile looks on, what was found before.
+
+    AlexNetError if ALEXNET_KERNELS asks for them and they cannot be had.
+    """
     if not torch.compiler.is_compiling():
-        _found["cpu"] = library() is not None
-    return _found["cpu"]
+        _found[device] = library() is not None if device.type == "cpu" else _triton_is_to_be_used(device)
+    return _found.get(device, False)
 
 
-def available_on_gpu() -> bool:
-    """Whether the Triton forms can be had: where Triton is installed, for GPUs of the kinds that it supports; as above."""
-    if not torch.compiler.is_compiling():
-        wanted = os.environ.get("ALEXNET_KERNELS") != "plain"
-        _found["cuda"] = wanted and _triton_is_installed() and torch.cuda.get_device_capability() >= (8, 0)
-    return _found["cuda"]
+def form(device: torch.device) -> str:
+    """Which form the norm has on that device, in words; where it is the plain one, why."""
+    if device.type == "cpu":
+        return state()
+    if device.type != "cuda":
+        return f"plain torch: there are no kernels for {device.type}"
+    if setting() == "plain":
+        return "plain torch, as ALEXNET_KERNELS asks"
+    complaint = _complaint(device)
+    return f"plain torch: {complaint}" if complaint else "Triton"
+
+
+def _triton_is_to_be_used(device: torch.device) -> bool:
+    wanted = setting()
+    complaint = "" if wanted == "plain" else _complaint(device)
+    if complaint and wanted == "native":
+        raise AlexNetError(f"ALEXNET_KERNELS=native: {complaint}; mend that or leave the setting out")
+    return wanted != "plain" and not complaint
 
 
 @functools.cache
-def _triton_is_installed() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _complaint(device: torch.device) -> str:
+    """Why the Triton forms cannot be had on that GPU, in a line; nothing if they can, which a tiny norm shows, once a process."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < GPU_CAPABILITY:
+        return "the GPU's compute capability is {}.{}, the kernels need {}.{}".format(*capability, *GPU_CAPABILITY)
+    x = torch.zeros(1, 8, 1, 1, device=device)  # before the trial: a GPU that is full or broken is not Triton's failure
+    try:
+        _on_gpu("norm", x, *TRIAL)
+    # Triton first compiles a driver, then the kernel. Whether a C compiler, Python.h, ldconfig or room for its cache is missing,
+    # each shows as an error of another kind (RuntimeError, CalledProcessError, FileNotFoundError, ImportError, Triton's own);
+    # whatever it is, the plain form computes the same, and the reason is told by `form`.
+    except Exception as reason:
+        return f"Triton does not work ({(str(reason).strip() or type(reason).__name__).splitlines()[0]})"
+    return ""
 
 
 def takes(x: Tensor, n: int) -> bool:
     """Whether the C++ forms, or on a GPU the Triton forms, can compute this one."""
     if x.device.type == "cuda":
-        return x.dtype in GPU_TYPES and n <= WIDEST and x.shape[1] <= GPU_MAPS and x.numel() > 0 and available_on_gpu()
-    return x.device.type == "cpu" and x.dtype in KINDS and n <= WIDEST and x.numel() > 0 and available()
+        return x.dtype in GPU_TYPES and n <= WIDEST and x.shape[1] <= GPU_MAPS and x.numel() > 0 and available(x.device)
+    return x.device.type == "cpu" and x.dtype in KINDS and n <= WIDEST and x.numel() > 0 and available(x.device)
 
 
 @torch.library.custom_op("alexnet::norm", mutates_args=(), device_types="cpu")

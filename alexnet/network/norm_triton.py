@@ -2,13 +2,16 @@
 
 The operations are those of `norm_kernels`, which registers these forms of them; the formulas are in `response_norm`. Tensors are
 channels last, float32, bf16 or fp16; everything in between is float32. A program computes a block: pixels of one picture (rows)
-by the channels of one tower (columns, filled up to a power of two). As a block holds a tower's channels whole, what each needs of
-its neighbours, their squares and for the gradient also their g x d**(-beta - 1), passes between the program's threads
-(`tl.gather`), and x is read once. Loads from shifted addresses would find the squares as well, but for the gradient they would
-have to work out d, and what comes back through the pool, for each of the n neighbours again. Before a pool every window
-normalises its own pixels: 3 x 3 windows 2 apart do so 2.25 times for each value, and find it in the cache. The spatial norm's
-windows cross blocks, so its gradient takes two kernels with two float32 buffers between them. The sizes of blocks follow from the
-number of channels; they were chosen from what the compiler reports, not by measuring on a GPU.
+by the channels of one tower (columns, filled up with zeros to a power of two). As a block holds a tower's channels whole, x is
+read once, and what each channel needs of its neighbours, their squares and for the gradient also their g x d**(-beta - 1), is
+within the program. Loads from shifted addresses would find the squares as well, but for the gradient they would have to work out
+d, and what comes back through the pool, for each of the n neighbours again. For n = 5, the paper's, a thread sums windows from
+four channels in a row among its own registers, and only those at the border of four pass between threads. Other widths pass every
+neighbour (`tl.gather`), which Triton turns into a shuffle for each value that a thread wants and each of the row's that it holds:
+for the paper's first norm 256 a thread instead of 16. Before a pool every window normalises its own pixels: 3 x 3 windows 2 apart
+do so 2.25 times for each value, and find it in the cache. The spatial norm's windows cross blocks, so its gradient takes two
+kernels with two float32 buffers between them. The sizes of blocks follow from the number of channels; they were chosen from what
+the compiler reports, not by measuring on a GPU.
 """
 
 import torch
@@ -105,19 +108,42 @@ def _read(maps: tl.tensor, pixel: tl.tensor, channel: tl.tensor, inside: tl.tens
 
 
 @triton.jit
-def _window_sum(values: tl.tensor, channel: tl.tensor, RUN: tl.constexpr, HALF: tl.constexpr) -> tl.tensor:
-    """values (PIXELS, BLOCK) -> for each channel the sum over it and the HALF before and behind it that are among RUN."""
-    total = values
-    for step in tl.static_range(1, HALF + 1):
-        total += _neighbours(values, channel - step, RUN) + _neighbours(values, channel + step, RUN)
-    return total
+def _window_sum(values: tl.tensor, HALF: tl.constexpr) -> tl.tensor:
+    """values (PIXELS, BLOCK), 0 past the tower's channels -> for each channel the sum of it and HALF on either side."""
+    if HALF == 2 and values.shape[1] >= 8:
+        return _sum_of_five(values)
+    else:
+        channel = tl.arange(0, values.shape[1])
+        total = values
+        for step in tl.static_range(1, HALF + 1):
+            total += _columns(values, channel - step) + _columns(values, channel + step)
+        return total
 
 
 @triton.jit
-def _neighbours(values: tl.tensor, channel: tl.tensor, RUN: tl.constexpr) -> tl.tensor:
-    """values (PIXELS, BLOCK) at these channels (BLOCK,), 0 for those that are not among RUN."""
-    inside = (channel >= 0) & (channel < RUN)
-    index = tl.broadcast_to(tl.where(inside, channel, 0)[None, :], values.shape)
+def _sum_of_five(values: tl.tensor) -> tl.tensor:
+    """The window sum for HALF = 2, four channels at a time: a b c d, with two of the four before them and two of those behind.
+
+    A thread's loads are of neighbouring channels, so the four are taken apart and joined among its own registers.
+    """
+    FOURS: tl.constexpr = values.shape[1] // 4
+    a_c, b_d = tl.split(tl.reshape(values, (values.shape[0], FOURS, 2, 2)))
+    a, c = tl.split(a_c)  # (PIXELS, FOURS) each
+    b, d = tl.split(b_d)
+    four = tl.arange(0, FOURS)
+    c_before, d_before = _columns(c, four - 1), _columns(d, four - 1)
+    a_behind, b_behind = _columns(a, four + 1), _columns(b, four + 1)
+    abc, bcd = a + (b + c), (b + c) + d
+    at_a_c = tl.join(c_before + d_before + abc, abc + d + a_behind)
+    at_b_d = tl.join(d_before + abc + d, bcd + a_behind + b_behind)
+    return tl.reshape(tl.join(at_a_c, at_b_d), values.shape)
+
+
+@triton.jit
+def _columns(values: tl.tensor, which: tl.tensor) -> tl.tensor:
+    """values (PIXELS, COLUMNS) at these columns (COLUMNS,), 0 for those that there are not."""
+    inside = (which >= 0) & (which < values.shape[1])
+    index = tl.broadcast_to(tl.where(inside, which, 0)[None, :], values.shape)
     return tl.where(inside[None, :], tl.gather(values, index, 1), 0.0)
 
 
@@ -162,7 +188,7 @@ def _norm_kernel(
             a = _read(x, row * width + column, channel, inside, CHANNELS)
             if RELU_BEFORE:
                 a = _relu(a)
-            value = a * _power(k + alpha * _window_sum(a * a, channel, RUN, HALF), BETA)
+            value = a * _power(k + alpha * _window_sum(a * a, HALF), BETA)
             better = inside & ((value > best) | (value != value))  # the first of equals wins; what is no number goes through
             best = tl.where(better, value, best)
             place = tl.where(better, down * SIZE + right, place)
@@ -201,9 +227,10 @@ def _norm_gradient_kernel(
         coming = _read(g, pixel, channel, there, CHANNELS)
         if RELU_AFTER:  # the norm keeps signs
             coming = tl.where(a <= 0, 0.0, coming)
-    d = k + alpha * _window_sum(a * a, channel, RUN, HALF)
+    d = k + alpha * _window_sum(a * a, HALF)
     direct = coming * _power(d, BETA)
-    out = direct - 2 * alpha * BETA * a * _window_sum(direct * a / d, channel, RUN, HALF)
+    shared = tl.where(there, direct * a / d, 0.0)  # for k = 0 it may be 0 / 0 past the tower's channels
+    out = direct - 2 * alpha * BETA * a * _window_sum(shared, HALF)
     if RELU_BEFORE:
         out = tl.where(a <= 0, 0.0, out)
     tl.store(gx + at + pixel[:, None] * CHANNELS + channel[None, :], out, mask=there)

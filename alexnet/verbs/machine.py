@@ -22,10 +22,14 @@ def doctor(as_json: bool) -> None:
     \b
     Example:  alexnet doctor
     """
-    from alexnet import runtime, terminal
-    from alexnet.native.library import state
+    import torch
 
-    found = runtime.machine() | {"kernels": state()} | runtime.surroundings()
+    from alexnet import runtime, terminal
+    from alexnet.network.norm_kernels import form
+
+    devices = {"kernels": "cpu"} | ({"kernels on the gpu": "cuda"} if torch.cuda.is_available() else {})
+    kernels = {what: form(torch.device(device)) for what, device in devices.items()}
+    found = runtime.machine() | kernels | runtime.surroundings()
     if as_json:
         terminal.emit_json(found)
     else:
