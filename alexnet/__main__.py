@@ -76,6 +76,10 @@ def main() -> None:
         _end("interrupted", 130, debug)
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         sys.exit(1)
+    except RuntimeError as failed:
+        if type(failed).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        _end("the GPU's memory ran out; try a smaller --batch-size", 1, debug)
     except OSError as failed:
         where = f"{failed.filename}: " if failed.filename else ""
         _end(f"{where}{failed.strerror or failed}; check the path, its permissions and the space left", 1, debug)

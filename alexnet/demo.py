@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from alexnet import runtime, terminal
+from alexnet.cores import cores
 from alexnet.data.embedded import draw
 from alexnet.data.images import Policy
 from alexnet.data.prepare import prepare
@@ -65,7 +66,7 @@ def _command() -> str:
 
 
 def _prepared(out: Path, seed: int) -> Store:
-    pictures, store, workers = out / f"pictures-{seed}", out / f"store-{seed}", os.cpu_count() or 1
+    pictures, store, workers = out / f"pictures-{seed}", out / f"store-{seed}", cores()
     if not pictures.exists():
         out.mkdir(parents=True, exist_ok=True)
         with terminal.progress("drawing") as tick:

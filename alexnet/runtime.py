@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from alexnet import __version__
+from alexnet.cores import cores
 from alexnet.errors import UsageError
 from alexnet.ranks import ALONE, Ranks
 
@@ -60,17 +61,23 @@ def choose(device: str = "auto", precision: str = "auto", workers: int | None = 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     first, *others = [_device(name) for name in device.split(",")]
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS has no deterministic form
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cudnn.benchmark = not deterministic  # a net has few shapes, and cuDNN's guesses for groups are poor
+    settle(deterministic)
     usual = torch.bfloat16 if has_bf16(first) else torch.float32
     return Runtime(first, PRECISIONS.get(precision, usual), workers or _readers(first), deterministic, others=tuple(others))
 
 
+def settle(deterministic: bool = False) -> None:
+    """Tell torch how this process is to compute."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS has no deterministic form
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic  # a net has few shapes, and cuDNN's guesses for groups are poor
+    torch.backends.cudnn.allow_tf32 = False  # in convolutions, as torch has it in products: fp32 means float32
+
+
 def _readers(device: torch.device) -> int:
     """Threads that read, where nobody says how many; the cores are shared by the ranks of a machine."""
-    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return max(2, cores) if device.type == "cuda" else 2
+    own = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(2, own) if device.type == "cuda" else 2
 
 
 def spread(runtime: Runtime, parallel: Way, ranks: Ranks) -> Runtime:

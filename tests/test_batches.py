@@ -57,6 +57,13 @@ def test_the_order_is_new_each_epoch_or_the_same(store: Store) -> None:
     assert not np.array_equal(anew.order(0), replace(anew, seed=6).order(0))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_batches_travel_to_a_gpu_and_stay_themselves(store: Store) -> None:
+    here, there = stream(store, workers=2), replace(stream(store, workers=2), device=torch.device("cuda"))
+    for (position, one), (place, other) in zip(here.after(Position()), there.after(Position()), strict=True):
+        assert position == place and other.crops.is_cuda and torch.equal(one.crops, other.crops.cpu())
+
+
 def test_in_order_counts_each_record_once(store: Store) -> None:
     labels = np.concatenate([labels for _, labels in in_order(store.splits["train"], 7, workers=2)])
     assert np.array_equal(labels, store.splits["train"].labels)

@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A room may import from rooms that stand before it, and within its own.
 RIVER = (
-    *("errors", "cache", "randomness", "durable", "tensorfile", "recipes", "ranks", "runtime", "native"),
+    *("errors", "cores", "cache", "randomness", "durable", "tensorfile", "recipes", "ranks", "runtime", "native"),
     *("data", "network", "model", "evaluate", "ensemble", "parallel"),
 )
 UPSTREAM = {
@@ -21,7 +21,8 @@ UPSTREAM = {
     "tensorfile": ("errors", "durable"),
     "recipes": ("errors",),
     "ranks": ("errors",),
-    "runtime": ("errors", "ranks"),
+    "cores": (),
+    "runtime": ("errors", "cores", "ranks"),
     "cache": (),
     "native": ("errors", "cache"),
     "network": ("errors", "randomness", "recipes", "native"),

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import alexnet.__main__ as verbs
 from alexnet.data.store import open_store
+from alexnet.training import loop
 
 TINY = [
     f"--set=network.layers.{name}.maps={maps}"
@@ -202,6 +204,24 @@ def test_odd_stores_pass_through_every_verb(words: list[str], verb: Verb, pictur
     assert verb("report", tmp_path / "run", "--split", "train", "--store", tmp_path / "moved")[0] == 0
     status, _, err = verb("train", "--resume", tmp_path / "run", "--epochs", 5)
     assert status == 2 and "--epochs: a resumed run keeps its own" in err
+
+
+def test_a_run_of_a_gpu_goes_on_without_one(verb: Verb, run_folder: Path, tmp_path: Path) -> None:
+    assert verb("train", run_folder / "store", "--out", tmp_path / "run", "--epochs", 1, *TINY)[0] == 0
+    described = tmp_path / "run" / "recipe.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"device": "cuda:77"}))
+    status, _, err = verb("train", "--resume", tmp_path / "run")
+    assert status == 2 and "--device cuda:77: not available here; use cpu, or auto" in err
+    assert verb("train", "--resume", tmp_path / "run", "--device", "auto")[0] == 0
+
+
+def test_a_gpu_without_room_is_a_line_not_a_traceback(verb: Verb, run_folder: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    def full(*given: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(loop, "train", full)
+    status, _, err = verb("train", run_folder / "store", "--out", tmp_path / "run", *TINY)
+    assert status == 1 and err.endswith("alexnet: the GPU's memory ran out; try a smaller --batch-size\n")
 
 
 def test_json_goes_to_standard_output_alone(run_folder: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
-from alexnet import runtime
+from alexnet import cores, runtime
 from alexnet.errors import UsageError
 from alexnet.ranks import ALONE, Ranks
 
@@ -30,15 +31,29 @@ def test_cudnn_tries_its_ways_unless_bits_must_stay() -> None:
     runtime.choose("cpu", deterministic=True)
     assert not torch.backends.cudnn.benchmark and torch.are_deterministic_algorithms_enabled()
     runtime.choose("cpu")
-    assert torch.backends.cudnn.benchmark and not torch.are_deterministic_algorithms_enabled()
+    assert (
+        torch.backends.cudnn.benchmark
+        and not torch.backends.cudnn.allow_tf32
+        and not torch.are_deterministic_algorithms_enabled()
+    )
 
 
 def test_readers_leave_a_processor_its_cores_and_keep_a_gpu_fed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(runtime, "cores", lambda: 16)
     assert runtime._readers(torch.device("cpu")) == 2
     assert runtime._readers(torch.device("cuda")) == 16
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert runtime._readers(torch.device("cuda", 1)) == 4
+
+
+def test_a_containers_quota_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(192)))
+    monkeypatch.setattr(cores, "QUOTA", tmp_path / "cpu.max")
+    found = [cores.cores()]  # no such file
+    for text in ("max 100000", "1600000 100000", "50000 100000", "19900000 100000", ""):
+        (tmp_path / "cpu.max").write_text(text)
+        found.append(cores.cores())
+    assert found == [192, 192, 16, 1, 192, 192]
 
 
 def test_several_processes_or_devices_must_be_told_how_to_share() -> None:

@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 def prefetched(jobs: Iterable[Callable[[], T]], workers: int) -> Generator[T]:
-    """The jobs' results in order, at most 2 * workers jobs ahead of the reader; stopping early drops what waits."""
+    """The jobs' results in order, at most workers + 2 jobs ahead of the reader; stopping early drops what waits."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ahead")
     waiting: deque[Future[T]] = deque()
     try:
         for job in jobs:
             waiting.append(pool.submit(job))
-            if len(waiting) >= 2 * workers:
+            if len(waiting) >= workers + 2:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

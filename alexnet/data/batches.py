@@ -2,11 +2,11 @@
 
 The order of an epoch is a function of (seed, epoch), so a position is two numbers and any batch can be made without the ones
 before it. Worker threads read, decode and cut ahead, a few batches deep; what they make does not depend on how many they are.
-Batches carry bytes; the arithmetic of views is done where the network is.
+Batches carry bytes; the arithmetic of views is done where the network is, and a GPU fetches the next ones while it computes.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -44,6 +44,10 @@ class Batch:
     crops: Tensor
 
 
+Placed = tuple[Position, Batch]
+CPU = torch.device("cpu")
+
+
 def every(pictures: int) -> slice:
     """All rows of a batch."""
     return slice(0, pictures)
@@ -65,7 +69,7 @@ class Stream:
     seed: int
     workers: int
     rows: Callable[[int], slice] = every  # of a batch of so many pictures: those whose crops are wanted
-    pinned: bool = False  # crops lie in memory that a GPU fetches them from by itself
+    device: torch.device = CPU  # where `after` brings the crops
 
     @property
     def batches_per_epoch(self) -> int:
@@ -80,9 +84,10 @@ class Stream:
         """The order of pictures in an epoch."""
         return permutation(key(self.seed, "order", epoch if self.training.reshuffle else 0), len(self.split))
 
-    def after(self, position: Position) -> Iterator[tuple[Position, Batch]]:
+    def after(self, position: Position) -> Iterator[Placed]:
         """Every batch from a position to the end of the run, each with its own position."""
-        return prefetched(self._jobs(position), self.workers)
+        batches = prefetched(self._jobs(position), self.workers)
+        return travelling(batches, self.device) if self.device.type == "cuda" else batches
 
     def batch(self, position: Position, order: np.ndarray) -> Batch:
         """The batch at a position of an epoch in that order."""
@@ -93,10 +98,10 @@ class Stream:
         rows = self.rows(len(pictures))
         own = draws.of(rows)
         squares = [turned(self.split.pixels(int(i)), angle) for i, angle in zip(pictures[rows], own.angles, strict=True)]
-        crops = pixels.crops(squares, (own.offsets, own.mirror), self.view.input[1:], self.pinned)
+        crops = pixels.crops(squares, (own.offsets, own.mirror), self.view.input[1:], pinned=self.device.type == "cuda")
         return Batch(pictures, torch.from_numpy(self.split.labels[pictures]), draws, rows, crops)
 
-    def _jobs(self, position: Position) -> Iterator[Callable[[], tuple[Position, Batch]]]:
+    def _jobs(self, position: Position) -> Iterator[Callable[[], Placed]]:
         first = position.batch
         for epoch in range(position.epoch, self.training.epochs):
             order = self.order(epoch)
@@ -104,8 +109,29 @@ class Stream:
                 yield partial(self._placed, Position(epoch, number), order)
             first = 0
 
-    def _placed(self, position: Position, order: np.ndarray) -> tuple[Position, Batch]:
+    def _placed(self, position: Position, order: np.ndarray) -> Placed:
         return position, self.batch(position, order)
+
+
+def travelling(batches: Iterable[Placed], device: torch.device) -> Iterator[Placed]:
+    """The batches with their crops on a GPU, where those of the next one travel while the net computes with these."""
+    way, sent = torch.cuda.Stream(device), None
+    for position, batch in batches:
+        with torch.cuda.stream(way):
+            crops = batch.crops.to(device, non_blocking=True)
+        if sent is not None:
+            yield _arrived(*sent)
+        sent = position, replace(batch, crops=crops), way.record_event()
+    if sent is not None:
+        yield _arrived(*sent)
+
+
+def _arrived(position: Position, batch: Batch, event: torch.cuda.Event) -> Placed:
+    """A batch that the stream in use may work on: it waits for the crops, and their memory waits for it."""
+    using = torch.cuda.current_stream(batch.crops.device)
+    using.wait_event(event)
+    batch.crops.record_stream(using)
+    return position, batch
 
 
 def in_order(split: Split, size: int, workers: int, ranks: Ranks = ALONE) -> Iterator[tuple[np.ndarray, np.ndarray]]:

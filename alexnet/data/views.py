@@ -137,7 +137,7 @@ class View:
         follows = self.views.mean == "image" and self.views.mean_at == "crop"
         mean = Mean(self.mean, follows=True) if follows else Mean(self._mean_view)
         shift = self.colour_shift(draws.colour, noise) if noise else None
-        crops = crops.to(device, non_blocking=True)
+        crops = crops.to(device)
         crops = crops if side == crops.shape[2] else pixels.resized(crops, side)
         places = (draws.offsets, draws.mirror) if follows else None
         return pixels.levels(crops, mean, self._training_scale(noise), dtype, places, shift)

@@ -28,7 +28,7 @@ from alexnet.training import loop
 from alexnet.training.optimizer import Optimizer
 from alexnet.training.tasks import Task
 
-UNTIMED, STEPS = 2, 4  # of a whole training, at least: while the feed gets ahead, and on the clock
+UNTIMED, STEPS = 2, 4  # of a whole training with two readers, at least: while the feed gets ahead, and on the clock
 
 
 class _Enough(Exception):
@@ -56,14 +56,15 @@ def training_step(recipe: Recipe, batch: int, runtime: Runtime) -> Work:
 def whole_training(recipe: Recipe, store: Path, batch: int, runtime: Runtime) -> Work:
     """A run through the training loop itself, with feed, views and records; a repetition gives the mean of its later steps."""
     task = Task(open_store(store), steady(recipe, batch), SEED, runtime)
+    untimed, steps = (times * max(1, runtime.workers // 2) for times in (UNTIMED, STEPS))  # all readers bring their first at once
 
     def run() -> float:
         marks: list[tuple[int, float]] = []  # (step, seconds); in a long epoch not every step is recorded
 
         def tell(record: dict[str, Any]) -> None:
-            if record["kind"] == "step" and record["step"] >= UNTIMED:
+            if record["kind"] == "step" and record["step"] >= untimed:
                 marks.append((record["step"], time.perf_counter()))
-                if marks[-1][0] - marks[0][0] >= STEPS:
+                if marks[-1][0] - marks[0][0] >= steps:
                     raise _Enough
 
         with TemporaryDirectory(dir=store.parent) as folder, suppress(_Enough):

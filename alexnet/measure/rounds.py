@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from alexnet.errors import AlexNetError
+from alexnet.runtime import settle
 
 TUNABLES, THREADS = "GLIBC_TUNABLES", "OMP_NUM_THREADS"  # the latter also holds in threads that torch did not start
 ENOUGH_SECONDS, ENOUGH_TIMES = 0.25, 20  # a turn ends with the repetition that reaches either
@@ -41,10 +42,11 @@ class Missing(AlexNetError):
 
 @dataclass(frozen=True)
 class Place:
-    """A process, by the allocator settings that it starts with; none: as shipped."""
+    """A process, by the allocator settings that it starts with, none: as shipped; `ours`: torch is told what we tell it."""
 
     name: str
     tunables: str = ""
+    ours: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def take_turns(contenders: Sequence[Contender], rounds: int, threads: int, tick:
 def _process(place: Place, makes: Mapping[str, Callable[[], Work]], threads: int) -> Iterator[Connection]:
     """A process with these contenders, by its pipe: it first says of each how many pictures it takes, or why it is missing."""
     here, there = SPAWN.Pipe()
-    process = SPAWN.Process(target=_serve, args=(there, makes, threads), name=place.name, daemon=True)
+    process = SPAWN.Process(target=_serve, args=(there, makes, threads, place.ours), name=place.name, daemon=True)
     with _environment({TUNABLES: place.tunables, THREADS: str(threads)}):
         process.start()
     there.close()
@@ -138,10 +140,13 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _serve(pipe: Connection, makes: Mapping[str, Callable[[], Work]], threads: int) -> None:
+def _serve(pipe: Connection, makes: Mapping[str, Callable[[], Work]], threads: int, ours: bool) -> None:
     """The other process: make and warm up every contender, then do a turn of whichever is named, until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     torch.set_num_threads(threads)
+    if ours:
+        settle()
+    torch.backends.cudnn.benchmark = True  # cuDNN may try its ways for the rivals as well
     works: dict[str, Work] = {}
     for name, make in makes.items():
         try:

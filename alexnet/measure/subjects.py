@@ -15,7 +15,7 @@ import torch
 from alexnet.measure import ceilings, floor, graph, inputs, ours, stock
 from alexnet.measure.report import Entry, Report, Unit, rows
 from alexnet.measure.rounds import Place, Tick, take_turns
-from alexnet.native.library import state
+from alexnet.network.norm_kernels import form
 from alexnet.recipes.layers import Norm
 from alexnet.recipes.named import OWT
 from alexnet.recipes.recipe import Recipe
@@ -71,7 +71,7 @@ class Conditions:
     @property
     def own(self) -> Place:
         """The process of ours."""
-        return Place("ours", self.allocator)
+        return Place("ours", self.allocator, ours=True)
 
     @property
     def width(self) -> int:
@@ -100,7 +100,7 @@ class Conditions:
             "threads": self.threads,
             "device": str(self.runtime.device),
             "precision": self.runtime.precision,
-            "kernels": state(),
+            "kernels": form(self.runtime.device),
             "machine": machine(),
         }
 
@@ -108,7 +108,7 @@ class Conditions:
 def measure(conditions: Conditions, tick: Tick) -> Report:
     """Measure it all, the feed on one core of the host; `tick` is told (done, all) turns."""
     if conditions.subject == "feed":
-        host = replace(conditions.runtime, device=torch.device("cpu"))
+        host = replace(conditions.runtime, device=torch.device("cpu"), dtype=torch.float32)
         conditions = replace(conditions, threads=1, runtime=host)
     with TemporaryDirectory(prefix="alexnet-measure-") as folder:
         taking_part = entries(conditions, Path(folder))
@@ -117,7 +117,7 @@ def measure(conditions: Conditions, tick: Tick) -> Report:
     rates, limits = ceilings.reached(timed, conditions.runtime)
     return Report(
         conditions.title(),
-        (*LEGEND[conditions.subject], TUNED, f"our kernels: {state()}"),
+        (*LEGEND[conditions.subject], TUNED, f"our kernels: {form(conditions.runtime.device)}"),
         conditions.to_json(),
         rates,
         limits,
@@ -154,6 +154,7 @@ def train(conditions: Conditions, folder: Path) -> list[Entry]:
         partial(step, network, autocast=autocast)
         for network, autocast in ((recipe.network, False), (OWT.network, False), (OWT.network, True))
     )
+    same_bf16 = partial(step, recipe.network, autocast=True)
     mine = [
         Entry("ours", own, bare, "torch", needs, RATE),
         Entry("ours, whole training", own, whole, "ours", needs, RATE),
@@ -163,6 +164,8 @@ def train(conditions: Conditions, folder: Path) -> list[Entry]:
         Entry("torchvision", SHIPPED, owt, "torch", needs_owt, RATE),
         Entry("torchvision bf16", SHIPPED, owt_bf16, "torch", needs_owt, RATE),
     ]
+    if runtime.device.type == "cuda":  # a processor would take minutes for it
+        rivals.append(Entry("torch bf16", SHIPPED, same_bf16, "torch", needs, RATE))
     return mine + _also_tuned(conditions, rivals)
 
 

@@ -123,8 +123,7 @@ def _begin(task: Task, folder: Path, tell: Tell) -> Run:
     if task.init is not None and not saved.progress.steps:
         adopt(whole, read_model(Path(task.init.path)).network)
     net = Net.of(whole, recipe.training, runtime)
-    on_gpu = runtime.device.type == "cuda"
-    stream = Stream(task.train, view, recipe.training, task.seed, runtime.workers, net.way.rows, pinned=on_gpu)
+    stream = Stream(task.train, view, recipe.training, task.seed, runtime.workers, net.way.rows, runtime.device)
     run = Run(task, folder, net, view, stream, saved.progress, tell, saved.progress.seconds)
     if saved.progress.steps:
         net.restore(own)

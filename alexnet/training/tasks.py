@@ -148,7 +148,7 @@ def resumed(folder: Path, workers: int | None = None, moved: str | Path | None =
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         recipe, seed, digest = from_json(found["recipe"]), found["seed"], found["store_digest"]
-        runtime = choose(device or found["device"], found["precision"], workers, found["deterministic"])
+        computing = device or found["device"], found["precision"], workers, found["deterministic"]
         init = found["init"] and Init(**found["init"])
         place = str(moved or found["store"])
     except OSError as error:
@@ -160,7 +160,7 @@ def resumed(folder: Path, workers: int | None = None, moved: str | Path | None =
     store = open_store(place)
     if store.digest != digest:
         raise AlexNetError(f"{store.place}: not the store this run began with; prepare that one again, or start a new run")
-    return Task(store, recipe, seed, runtime, init)
+    return Task(store, recipe, seed, choose(*computing), init)
 
 
 def plan_lines(task: Task) -> list[str]:

@@ -1,6 +1,5 @@
 """The verbs that make something: demo, prepare, train."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alexnet.cores import cores
 from alexnet.errors import UsageError
-from alexnet.verbs.options import JSON, computing, configured, refuse_given
+from alexnet.verbs.options import JSON, computing, configured, given, refuse_given
 
 if TYPE_CHECKING:
     from alexnet.data.sources import Source
@@ -114,7 +114,7 @@ def prepare(
     source, store = places[0], Path(places[1])
     chosen = choose_encoding(size) if encoding == "auto" else encoding
     policy = Policy(size=size, channels=1 if grey else 3, encoding=chosen)
-    threads = workers or os.cpu_count() or 1
+    threads = workers or cores()
     fractions = Fractions(val_fraction, test_fraction)
     must_be_free(store)
     with opened(source, threads) as pictures, terminal.progress("preparing") as tick:
@@ -130,8 +130,8 @@ def _merge(places: list[Path], as_json: bool) -> None:
     from alexnet.data.unfinished import must_be_free
 
     context, line = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
-    given = [option for option in context.command.params if context.get_parameter_source(option.name or "") is line]
-    strange = [option.opts[0] for option in given if option.name not in ("places", "merge", "as_json")]
+    said = [option for option in context.command.params if context.get_parameter_source(option.name or "") is line]
+    strange = [option.opts[0] for option in said if option.name not in ("places", "merge", "as_json")]
     if strange:
         raise UsageError(f"{', '.join(strange)}: with --merge the parts' own options count; leave it out")
     *parts, store = places
@@ -235,7 +235,7 @@ def train(
     with ranks.together() as group:
         if resume is not None:
             refuse_given(*"recipe out epochs batch_size lr seed settings init freeze deterministic precision".split())
-            task, folder = tasks.resumed(resume, workers, store, None if device == "auto" else device), resume
+            task, folder = tasks.resumed(resume, workers, store, device if given("device") else None), resume
         elif store is not None:
             shaped = configured(named(recipe), epochs, batch_size, lr, settings)
             shaped = with_frozen(shaped, freeze) if freeze is not None else shaped

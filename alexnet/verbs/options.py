@@ -28,14 +28,18 @@ def computing(verb: Verb) -> Verb:
     return verb
 
 
+def given(name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return click.get_current_context().get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
 def refuse_given(*names: str) -> None:
     """UsageError where one of these options was given: a resumed run is what it was."""
-    context = click.get_current_context()
-    given = [name for name in names if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-    if given:
-        flags = {option.name: option.opts[0] for option in context.command.params}
+    refused = [name for name in names if given(name)]
+    if refused:
+        flags = {option.name: option.opts[0] for option in click.get_current_context().command.params}
         raise UsageError(
-            f"{', '.join(flags[name] for name in given)}: a resumed run keeps its own; leave it out or start a new run"
+            f"{', '.join(flags[name] for name in refused)}: a resumed run keeps its own; leave it out or start a new run"
         )
 
 
