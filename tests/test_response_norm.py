@@ -101,11 +101,11 @@ def test_a_batch_is_normalised_as_its_pictures_are(norm: Callable[[Tensor], Tens
 
 @in_each_form
 @each_norm
-def test_bf16_stays_within_two_steps_of_float64(norm: Callable[[Tensor], Tensor]) -> None:
+def test_bf16_is_float64_rounded_once(norm: Callable[[Tensor], Tensor]) -> None:
     x = (random(*BATCH) * 20).bfloat16()
     exact, found = norm(x.double()), norm(x)
     step = 2.0 ** (torch.floor(torch.log2(exact.abs().clamp_min(1e-30))) - 7)
-    assert found.dtype == torch.bfloat16 and ((found.double() - exact).abs() <= 2 * step).all()
+    assert found.dtype == torch.bfloat16 and ((found.double() - exact).abs() <= 0.51 * step).all()
 
 
 @in_each_form
