@@ -1,6 +1,8 @@
 """Neighbours as one operation - a norm with its relus and pool, a full layer with its fit - against the layers one by one."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -84,6 +86,21 @@ def test_torch_knows_the_operations() -> None:
     assert torch.equal(torch.compile(net.eval(), backend="eager", fullgraph=True)(pictures), net(pictures))
     exported = torch.export.export(net.eval(), (pictures,))
     assert any("alexnet.norm" in str(node.target) for node in exported.graph.nodes)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch.compile itself does
+@pytest.mark.parametrize("norm", [norm_across_maps, norm_over_space], ids=lambda norm: norm.__name__)
+def test_a_norm_is_one_graph_in_every_form(each_form: str, norm) -> None:  # type: ignore[no-untyped-def]
+    x = torch.randn(2, 100, 7, 7, requires_grad=True)  # more maps than one product takes
+    graph = torch.compile(partial(norm, n=5, k=2.0, alpha=0.1, beta=0.75), backend="aot_eager", fullgraph=True)
+    exact = twice(partial(norm, n=5, k=2.0, alpha=0.1, beta=0.75), x)  # first: a graph takes the form that was last found
+    torch.testing.assert_close(twice(graph, x), exact)
+
+
+def twice(norm: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward, and the gradient of the sum."""
+    y = norm(x)
+    return y, torch.autograd.grad(y.sum(), x)[0]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)

@@ -47,16 +47,15 @@ def norm_over_space(x: Tensor, n: int, k: float, alpha: float, beta: float) -> T
 
 def _across_maps(x: Tensor, n: int, k: float, alpha: float, beta: float, towers: int) -> Tensor:
     maps = x.shape[1]
+    firsts = range(0, maps, WIDTH)  # in the columns of a piece, all elements of the band but those of the rows near it are 0
+    pieces = [(slice(at, at + WIDTH), slice(max(0, at - n // 2), at + WIDTH + n // 2)) for at in firsts]
 
     def times(factor: float) -> WindowSum:
         band = _band(maps, n, x, towers) * factor
 
         def window_sum(part: Tensor) -> Tensor:
             rows = part.permute(0, 2, 3, 1).reshape(-1, maps)
-            sums = torch.empty_like(rows)
-            for first in range(0, maps, WIDTH):
-                some, near = slice(first, first + WIDTH), slice(max(0, first - n // 2), first + WIDTH + n // 2)
-                torch.mm(rows[:, near], band[near, some], out=sums[:, some])  # all other elements of these columns are 0
+            sums = torch.cat([rows[:, near] @ band[near, some] for some, near in pieces], 1)
             return sums.view(len(part), *part.shape[2:], maps).permute(0, 3, 1, 2)
 
         return window_sum
