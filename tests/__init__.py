@@ -1,1 +1,1 @@
-"""Tests: one file per room, and the whole river."""
+"""Tests: they mirror the package; what several share is in conftest and helpers."""

@@ -1,4 +1,8 @@
-"""What many tests share: pictures drawn from whole numbers, a small store of them, and the recipes shrunk to train in seconds."""
+"""Shared by many tests: images computed from integers, a small dataset of them, and tiny recipes.
+
+The images come from integers alone, so they are the same to the bit on every machine. The recipes
+are smaller so that a network trains in seconds on one CPU core.
+"""
 
 import functools
 import io
@@ -10,100 +14,168 @@ import pytest
 import torch
 from PIL import Image
 
-from alexnet.data.images import Policy
-from alexnet.data.prepare import prepare
-from alexnet.data.sources import Fractions, open_source
-from alexnet.data.store import Store, open_store
-from alexnet.native import library as native
-from alexnet.randomness import below, key
-from alexnet.recipes.layers import Conv, Full, Layer
-from alexnet.recipes.recipe import Recipe, with_epochs
-from alexnet.recipes.schedules import Steps
-from alexnet.runtime import Runtime
-from alexnet.training.tasks import Task
+from alexnet.core.device import Runtime
+from alexnet.core.kernels import library
+from alexnet.core.rng import key, randint
+from alexnet.data.build import prepare
+from alexnet.data.images import DecodeConfig
+from alexnet.data.prepared import PreparedDataset, open_dataset
+from alexnet.data.readers import SplitFractions, open_source
+from alexnet.models.alexnet import AlexNet, init_weights
+from alexnet.models.model_file import Classifier, make_preprocessor
+from alexnet.recipes.layers import Conv, Layer, Linear
+from alexnet.recipes.presets import get_recipe
+from alexnet.recipes.recipe import Augmentation, Recipe, with_epochs
+from alexnet.recipes.schedules import PiecewiseConstant
+from alexnet.training.run_config import RunConfig
 
 CLASSES = ("across", "down", "falling", "rising", "squares", "plain", "dots")
 SLOPES = {"across": (0, 1), "down": (1, 0), "falling": (1, 1), "rising": (1, -1)}
-INPUT, SIDE = 99, 104  # pixels seen, pixels of a record
+INPUT = 99  # side of the network's input in pixels
+SIDE = 104  # side of a stored image in pixels
+RESOLUTIONS = (67.0, 83.0, 99.0)  # sides of growing training crops
+CPU = Runtime(torch.device("cpu"), torch.float32, workers=1)
 
 
-def stripes(label: str, number: int) -> np.ndarray:
-    """A picture uint8 (80, 90, 3) whose pattern tells its class, from whole numbers alone: the same bits anywhere."""
-    draws = below(key("stripes", label, number, np.arange(8)), 97)
-    y, x = np.mgrid[0:80, 0:90] + int(draws[0])
+def striped_image(label: str, number: int) -> np.ndarray:
+    """Return an image uint8 (80, 90, 3) whose pattern shows its class, computed from integers."""
+    values = randint(key("stripes", label, number, np.arange(8)), 97)
+    y, x = np.mgrid[0:80, 0:90] + int(values[0])
     if label in SLOPES:
-        wave = (SLOPES[label][0] * y + SLOPES[label][1] * x) // 6 % 2
-    else:
-        wave = {"squares": (y // 12 + x // 12) % 2, "plain": 0 * x, "dots": (y % 12 < 4) * (x % 12 < 4)}[label]
-    noise = below(key("noise", label, number, np.arange(80 * 90)), 60).reshape(80, 90)
-    return (noise[..., None] + draws[1:4] + wave[..., None] * (30 + draws[4:7])).clip(0, 255).astype(np.uint8)
+        down, across = SLOPES[label]
+        pattern = (down * y + across * x) // 6 % 2
+    elif label == "squares":
+        pattern = (y // 12 + x // 12) % 2
+    elif label == "plain":
+        pattern = 0 * x
+    else:  # dots
+        pattern = (y % 12 < 4) * (x % 12 < 4)
+    noise = randint(key("noise", label, number, np.arange(80 * 90)), 60).reshape(80, 90, 1)
+    color = values[1:4]
+    contrast = 30 + values[4:7]
+    image = noise + color + pattern[..., None] * contrast
+    return image.clip(0, 255).astype(np.uint8)
 
 
-def write_pictures(folder: Path, per_class: int = 12) -> Path:
-    """A folder of class folders with such pictures, as PNG."""
+def write_images(folder: Path, per_class: int = 12) -> Path:
+    """Write striped images as PNG files into one folder per class; return `folder`."""
     for label in CLASSES:
         (folder / label).mkdir(parents=True)
         for number in range(per_class):
             data = io.BytesIO()
-            Image.fromarray(stripes(label, number)).save(data, "PNG")
+            Image.fromarray(striped_image(label, number)).save(data, "PNG")
             (folder / label / f"{number:03d}.png").write_bytes(data.getvalue())
     return folder
 
 
-def make_store(pictures: Path, path: Path) -> Store:
-    """A store of 104-pixel raw records with train, val and test."""
-    with open_source(str(pictures)) as source:
-        policy = Policy(size=SIDE, encoding="raw")
-        prepare(source, path, policy, Fractions(0.2, 0.2), on_bad="fail", workers=1, progress=lambda done, of: None)
-    return open_store(path)
+def make_dataset(images: Path, path: Path) -> PreparedDataset:
+    """Prepare a dataset of raw 104-pixel images with train, val and test splits at `path`."""
+    with open_source(str(images)) as source:
+        prepare(
+            source,
+            path,
+            DecodeConfig(size=SIDE, encoding="raw"),
+            SplitFractions(0.2, 0.2),
+            on_error="fail",
+            workers=1,
+            progress=lambda done, total: None,
+        )
+    return open_dataset(path)
 
 
 @pytest.fixture(params=["native", "generic", "plain"])
 def each_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The forms an operation comes in: compiled for this processor, for any, and in torch's own operations."""
-    monkeypatch.setenv("ALEXNET_KERNELS", "plain" if request.param == "plain" else "")
-    if request.param == "generic":
-        monkeypatch.setattr(native, "CHOICES", ((),))
-        monkeypatch.setattr(native, "_loaded", functools.cache(native._loaded.__wrapped__))
-    if request.param != "plain" and native.library() is None:
-        pytest.skip(native.state())
-    return str(request.param)
+    """Run a test with each form of the kernels; return the form's name.
+
+    native: compiled for this processor; generic: compiled for any; plain: torch's own operations.
+    """
+    form = str(request.param)
+    monkeypatch.setenv("ALEXNET_KERNELS", "plain" if form == "plain" else "")
+    if form == "generic":
+        monkeypatch.setattr(library, "TARGET_FLAGS", ((),))
+        monkeypatch.setattr(library, "_load", functools.cache(library._load.__wrapped__))
+    if form != "plain" and library.load_library() is None:
+        pytest.skip(library.describe_form())
+    return form
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("pictures") / "patterns")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of striped images, one folder per class."""
+    return write_images(tmp_path_factory.mktemp("images") / "patterns")
 
 
 @pytest.fixture(scope="session")
-def store(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return make_store(pictures, tmp_path_factory.mktemp("store") / "patterns")
+def dataset(images: Path, tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    """Return the prepared dataset of the striped images."""
+    return make_dataset(images, tmp_path_factory.mktemp("dataset") / "patterns")
 
 
 def shrunk_layer(layer: Layer) -> Layer:
-    """An eighth of a layer; a Gaussian start is widened as much as its inputs get fewer, so that signals keep their size."""
+    """Return the layer with an eighth of its channels, or at most 64 features.
+
+    A Gaussian initialization gets wider as the inputs get fewer, so that activations keep their
+    scale.
+    """
     if isinstance(layer, Conv):
-        return replace(layer, maps=layer.maps // 8, std=layer.std if isinstance(layer.std, str) else 3 * layer.std)
-    if isinstance(layer, Full):
-        return replace(layer, units=min(layer.units, 64), std=layer.std if isinstance(layer.std, str) else 8 * layer.std)
+        return replace(
+            layer,
+            out_channels=layer.out_channels // 8,
+            init_std=layer.init_std if isinstance(layer.init_std, str) else 3 * layer.init_std,
+        )
+    if isinstance(layer, Linear):
+        return replace(
+            layer,
+            out_features=min(layer.out_features, 64),
+            init_std=layer.init_std if isinstance(layer.init_std, str) else 8 * layer.init_std,
+        )
     return layer
 
 
-def tiny(recipe: Recipe, epochs: int = 2, batch: int = 8) -> Recipe:
-    """A recipe with an eighth of the maps, 64 hidden units, a 99-pixel input (2 x 2 of the last pool), views that grow to it."""
+def small_resolutions(augmentation: Augmentation) -> Augmentation:
+    """Return the augmentation with small crops, if it has a resolution schedule."""
+    schedule = augmentation.resolution_schedule
+    if schedule is None:
+        return augmentation
+    starts = [start for start, _ in schedule.points]
+    points = tuple(zip(starts, RESOLUTIONS, strict=True))
+    return replace(augmentation, resolution_schedule=PiecewiseConstant(points))
+
+
+def tiny(recipe: Recipe, epochs: int = 2, batch_size: int = 8) -> Recipe:
+    """Return a recipe with an eighth of the channels, 64 hidden units and a 99-pixel input.
+
+    The last pooling layer then gives 2 x 2 positions.
+    """
     layers = tuple(shrunk_layer(layer) for layer in recipe.network.layers)
-    views, sizes = recipe.views, recipe.views.sizes
-    if sizes is not None:
-        views = replace(
-            views, sizes=Steps(tuple((start, side) for (start, _), side in zip(sizes.points, (67.0, 83.0, 99.0), strict=True)))
-        )
-    network = replace(recipe.network, layers=layers, input=(3, INPUT, INPUT))
-    training = replace(recipe.training, batch=batch)
-    return with_epochs(replace(recipe, network=network, views=views, training=training), epochs)
+    smaller = replace(
+        recipe,
+        network=replace(recipe.network, layers=layers, input=(3, INPUT, INPUT)),
+        augmentation=small_resolutions(recipe.augmentation),
+        training=replace(recipe.training, batch_size=batch_size),
+    )
+    return with_epochs(smaller, epochs)
 
 
-CPU = Runtime(torch.device("cpu"), torch.float32, workers=1)
+def small_model(name: str) -> AlexNet:
+    """Return a recipe's network in eval mode, for 7 classes and at most 99 pixels.
+
+    It has an eighth of the channels.
+    """
+    network = get_recipe(name).network
+    channels, side, _ = network.input
+    side = min(side, 99)
+    layers = tuple(shrunk_layer(layer) for layer in network.layers)
+    smaller = replace(network, layers=layers, input=(channels, side, side))
+    return init_weights(AlexNet(smaller, 7), seed=0).eval()
 
 
-def tiny_task(store: Store, recipe: Recipe, seed: int = 1) -> Task:
-    return Task(store, recipe, seed, CPU)
+def tiny_classifier(recipe: Recipe, dataset: PreparedDataset, seed: int = 0) -> Classifier:
+    """Return an untrained classifier of a recipe for a dataset's images and classes."""
+    model = init_weights(AlexNet(recipe.network, len(dataset.classes)), seed).eval()
+    return Classifier(model, make_preprocessor(dataset, recipe), recipe, {})
+
+
+def tiny_config(dataset: PreparedDataset, recipe: Recipe, seed: int = 1) -> RunConfig:
+    """Return the configuration of a run of a recipe on one CPU thread."""
+    return RunConfig(dataset, recipe, seed, CPU)
