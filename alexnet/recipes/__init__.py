@@ -1,1 +1,1 @@
-"""Every choice of the system as a frozen value: networks, views and training, and the named recipes side by side."""
+"""Every choice as a frozen value: networks, augmentation, training, and the recipes."""
