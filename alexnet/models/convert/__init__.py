@@ -1,0 +1,1 @@
+"""Import weights that other programs wrote, as model files."""

@@ -1,0 +1,122 @@
+"""Import torchvision's AlexNet: a .pth file, as a model file of recipe `owt`.
+
+It is the network of "One weird trick" (2014), and sees (x / 255 - mean) / std, channel by channel;
+our preprocessing has one scale for all channels. So the deviations, and what the recipe's scale
+leaves of 255, are divided into conv1's weights, once. That is exact: both subtract the mean first,
+and zero padding stays zero under any scale. All other weights are copied bit by bit. A .pth file
+is a pickle: torch reads it as tensors alone, in versions where that is safe.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alexnet.core.errors import AlexNetError
+from alexnet.models.convert.imported import (
+    Imported,
+    constant_mean,
+    require_file,
+    require_fitting_weights,
+    write_imported,
+)
+from alexnet.recipes.presets import get_recipe
+
+# Earlier versions could be made to run code by a file, weights_only or not (CVE-2025-32434,
+# CVE-2026-24747).
+MIN_SAFE_TORCH = "2.10"
+LAYER_NAMES = {  # theirs -> ours
+    "features.0": "conv1",
+    "features.3": "conv2",
+    "features.6": "conv3",
+    "features.8": "conv4",
+    "features.10": "conv5",
+    "classifier.1": "fc6",
+    "classifier.4": "fc7",
+    "classifier.6": "fc8",
+}
+MEAN = (0.485, 0.456, 0.406)  # of R, G, B; white is 1
+STD = (0.229, 0.224, 0.225)
+
+
+def import_torchvision(file: Path, model: Path, classes: tuple[str, ...] | None = None) -> Imported:
+    """Write a model file with the weights of a state dict, or of a checkpoint that holds one.
+
+    AlexNetError where the file cannot be read safely, or is of another network.
+    """
+    recipe = get_recipe("owt")
+    weights = _rename(file, read_state_dict(file))
+    require_fitting_weights(file, weights, recipe, weights["fc8.bias"].numel())
+    divisor = 255 * recipe.augmentation.scale * torch.tensor(STD, dtype=torch.float64)
+    weights["conv1.weight"] = (weights["conv1.weight"].double() / divisor[:, None, None]).float()
+    red, green, blue = (255 * value for value in MEAN)
+    return write_imported(file, model, weights, recipe, constant_mean(red, green, blue), classes)
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """Read the tensors of a state dict by name, in float32; AlexNetError.
+
+    The `module.` that parallel training puts into names is removed.
+    """
+    if torch.__version__ < MIN_SAFE_TORCH:
+        raise AlexNetError(
+            f"{file}: torch {torch.__version__} reads .pth files unsafely; "
+            f"install torch {MIN_SAFE_TORCH} or later"
+        )
+    content = _load(require_file(file, "a .pth state dict"))
+    for wrapper in ("state_dict", "model"):
+        content = content.get(wrapper, content) if isinstance(content, Mapping) else content
+    if not _is_state_dict(content):
+        raise AlexNetError(
+            f"{file}: not a state dict; expected names with floating-point tensors, "
+            "as torch.save writes them"
+        )
+    # copies, for a file may hold one tensor under two names
+    return {
+        name.replace("module.", ""): tensor.to(torch.float32, copy=True)
+        for name, tensor in content.items()
+    }
+
+
+def _load(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as reason:  # a dozen kinds, whose texts advise reading unsafely
+        raise AlexNetError(
+            f"{file}: torch cannot read it as tensors alone; "
+            "expected a state dict written by torch.save"
+        ) from reason
+
+
+def _is_state_dict(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(name, str) and _is_plain_tensor(value) for name, value in content.items()
+    )
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    if not isinstance(value, Tensor):
+        return False
+    on_cpu = value.layout == torch.strided and value.device.type == "cpu"
+    return on_cpu and value.is_floating_point()
+
+
+def _rename(file: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under our names; AlexNetError where some are missing or unknown."""
+    names = {
+        f"{theirs}.{part}": f"{ours}.{part}"
+        for theirs, ours in LAYER_NAMES.items()
+        for part in ("weight", "bias")
+    }
+    missing = [name for name in names if name not in state]
+    unknown = [name for name in state if name not in names]
+    if missing or unknown:
+        listed = shorten(", ".join(missing + unknown), 200)
+        raise AlexNetError(
+            f"{file}: not torchvision's AlexNet: missing or unknown are {listed!r}; "
+            f"expected {', '.join(LAYER_NAMES)}"
+        )
+    return {ours: state[theirs] for theirs, ours in names.items()}

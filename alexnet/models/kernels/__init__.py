@@ -1,0 +1,1 @@
+"""Response norms as operations that torch knows, in C++ and in Triton."""
