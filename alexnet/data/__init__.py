@@ -1,1 +1,1 @@
-"""The data rooms: sources, images, store, views and batches, in the order in which pictures flow through them."""
+"""Images from their source to batches: readers, preparation, dataset, augmentation, loader."""
