@@ -1,0 +1,1 @@
+"""Several processes or devices as one run, and how the network is divided among them."""
