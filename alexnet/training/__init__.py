@@ -1,1 +1,1 @@
-"""Training: the update rule, the loop, and the checkpoints that make it one run however often it is stopped."""
+"""Train a network: the update rule, the training loop, and checkpoints to stop and resume a run."""

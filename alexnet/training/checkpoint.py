@@ -1,11 +1,10 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, in one hashed file each.
+"""Checkpoints: all that a run needs to continue as if it had never stopped, one hashed file each.
 
-Because all randomness is counted, that is little: weights, velocities, the position in the data, the plateau's state, the best
-error so far and how long metrics.jsonl was. The newest good one is found by looking, not by a pointer that could be wrong; a
-damaged one is named and passed over. The last two are kept. A lock held by the system keeps two runs out of one directory.
+Because all randomness is counted, that is little: weights, velocities and the `Progress`. The
+newest undamaged one is found by reading, not by a pointer that could be wrong; a damaged one is
+reported and skipped. The last two are kept. A lock keeps two processes out of one run's directory.
 """
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -14,87 +13,99 @@ from typing import Any
 
 from torch import Tensor
 
-from alexnet.data.batches import Position
-from alexnet.errors import AlexNetError
+from alexnet.core.errors import AlexNetError
+from alexnet.core.locks import exclusive_lock
+from alexnet.core.safetensors_io import read_tensors, write_tensors
+from alexnet.data.loader import LoaderState
 from alexnet.recipes.schedules import PlateauState
-from alexnet.tensorfile import read_tensors, write_tensors
+from alexnet.training.progress import BestErrors, Progress
 
 FORMAT = "alexnet-checkpoint/1"
-KEPT = 2
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands."""
-
-    position: Position = Position()  # of the next batch
-    steps: int = 0  # batches done
-    pictures: int = 0  # seen in them
-    plateau: PlateauState = PlateauState()
-    best: tuple[float, float | None] | None = None  # validation top-1 and top-5 error of the best model, %
-    seconds: float = 0.0  # of training, evaluation left out
-    loss_sum: float = 0.0  # over the pictures of the epoch under way
-    wrong: int = 0  # of them, at the moment they were learnt from
-    late_sum: float = 0.0  # over those of its second half
-    late_pictures: int = 0
-    metrics_bytes: int = 0
-
+NUM_KEPT = 2  # checkpoints of a run on the disk
 
 Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Saved:
-    """What a checkpoint holds: where the run stood, the whole net's weights and velocities, and what is wrong with newer ones."""
+class Checkpoint:
+    """The content of a checkpoint: progress, weights and velocities of the whole network.
+
+    `errors`: what is wrong with newer ones that were skipped.
+    """
 
     progress: Progress = Progress()
     weights: Tensors = field(default_factory=dict)
     velocities: Tensors = field(default_factory=dict)
-    complaints: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
-    def without_tensors(self) -> "Saved":
-        """Only where the run stood."""
+    def without_tensors(self) -> "Checkpoint":
+        """Return the progress and the errors alone."""
         return replace(self, weights={}, velocities={})
 
 
-def save(folder: Path, progress: Progress, weights: Tensors, velocities: Tensors, run: str) -> Path:
-    """Write a checkpoint of the run with that hash, then drop all but the newest; returns its path."""
+def save(
+    folder: Path, progress: Progress, weights: Tensors, velocities: Tensors, run_digest: str
+) -> Path:
+    """Write a checkpoint of the run with this digest, delete all but the newest, return its path.
+
+    AlexNetError where it cannot be written; the older ones stay.
+    """
     path = folder / f"step-{progress.steps:09d}.safetensors"
     tensors = {f"weight:{name}": tensor for name, tensor in weights.items()}
     tensors |= {f"velocity:{name}": tensor for name, tensor in velocities.items()}
-    write_tensors(path, FORMAT, tensors, {"progress": asdict(progress), "run": run})
-    for old in _newest_first(folder)[KEPT:]:
+    write_tensors(path, FORMAT, tensors, {"progress": asdict(progress), "run": run_digest})
+    for old in _newest_first(folder)[NUM_KEPT:]:
         old.unlink()
     return path
 
 
-def newest(folder: Path, run: str) -> Saved:
-    """The newest good checkpoint of the run; without one, a beginning with no weights."""
-    complaints: list[str] = []
+def load_latest(folder: Path, run_digest: str) -> Checkpoint:
+    """Read the newest undamaged checkpoint of a run; without any, return an empty one.
+
+    AlexNetError where all are damaged, or one belongs to a run with another digest.
+    """
+    errors: list[str] = []
     for path in _newest_first(folder):
         try:
-            tensors, about = read_tensors(path, FORMAT)
+            tensors, metadata = read_tensors(path, FORMAT)
         except AlexNetError as error:
-            complaints.append(str(error))
+            errors.append(str(error))
             continue
-        if about["run"] != run:
+        if metadata["run"] != run_digest:
             raise AlexNetError(
-                f"{path} belongs to another run: recipe.json or the store has changed; start anew in another directory"
+                f"{path} belongs to another run: recipe.json or the dataset has changed; "
+                "start a new run in another directory"
             )
-        weights, velocities = _part(tensors, "weight:"), _part(tensors, "velocity:")
-        return Saved(_progress(about["progress"]), weights, velocities, tuple(complaints))
-    if complaints:
-        raise AlexNetError(f"no checkpoint is whole ({'; '.join(complaints)}); start anew in another directory")
-    return Saved()
+        return Checkpoint(
+            _progress_from_json(metadata["progress"]),
+            _with_prefix(tensors, "weight:"),
+            _with_prefix(tensors, "velocity:"),
+            tuple(errors),
+        )
+    if errors:
+        raise AlexNetError(
+            f"every checkpoint is damaged ({'; '.join(errors)}); "
+            "start a new run in another directory"
+        )
+    return Checkpoint()
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
-def _progress(found: dict[str, Any]) -> Progress:
-    nested = {"position": Position(**found["position"]), "plateau": PlateauState(**found["plateau"])}
-    return Progress(**found | nested)
+def _progress_from_json(data: dict[str, Any]) -> Progress:
+    best = data["best"]
+    nested = {
+        "loader_state": LoaderState(**data["loader_state"]),
+        "plateau": PlateauState(**data["plateau"]),
+        "best": None if best is None else BestErrors(**best),
+    }
+    return Progress(**data | nested)
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -102,12 +113,8 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Hold the run's directory for this process; the system lets go of it when the process ends, however it ends."""
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise AlexNetError(f"{run}: another run is at work in this directory; wait for it or choose another --out") from error
+def lock_run(run: Path) -> Iterator[None]:
+    """Hold the run's directory for this process, until it ends, however it ends."""
+    busy = f"{run}: another run is at work in this directory; wait for it or choose another --out"
+    with exclusive_lock(run / "lock", busy):
         yield
