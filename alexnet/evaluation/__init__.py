@@ -1,0 +1,1 @@
+"""Evaluate models on a split: errors, ensembles, submission files."""

@@ -1,1 +1,0 @@
-"""Using a trained network: today on files, by the command line."""
