@@ -1,23 +1,25 @@
-"""Curves that `every_recipe.py --curve` wrote, over each other as one figure: the training loss, averaged over ten records.
+r"""Plot training losses that `every_recipe.py --curve` wrote, in one figure.
 
-python benchmarks/draw_curves.py docs/figures/starts.png "the program's start"=program.txt "the text's start"=text.txt
+Each loss is averaged over ten records.
+
+    python benchmarks/draw_curves.py out.png "the program's initialization"=program.txt \
+        "the text's initialization"=text.txt
 """
 
 import sys
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402 (the drawing is to a file: chosen before it is loaded)
+from matplotlib.figure import Figure
 
 WINDOW = 10  # records
 
 
 def main() -> None:
+    """Plot the curves named on the command line, each as LABEL=FILE."""
     out, *curves = sys.argv[1:]
-    figure, axes = pyplot.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure = Figure((6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
     for curve in curves:
         label, _, path = curve.partition("=")
         epochs, losses = np.loadtxt(Path(path), unpack=True)

@@ -1,6 +1,8 @@
-"""The figures of docs/looking.md: each made by its verb, from what `alexnet demo` left, and shrunk to stand on a page.
+"""Make all figures of docs/visualization.md again, from what `alexnet demo` left.
 
-python benchmarks/gallery.py alexnet-demo/run-0 alexnet-demo/store-0 docs/figures
+Each figure is made by its command, then shrunk to the width of a page.
+
+    python benchmarks/gallery.py alexnet-demo/run-0 alexnet-demo/dataset-0 docs/figures
 """
 
 import argparse
@@ -11,49 +13,57 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDE, COLOURS, QUALITY = 900, 64, 80  # pixels; of a PNG; of a JPEG, for what shows pictures
+MAX_WIDTH = 900  # pixels
+PNG_COLORS = 64
+JPEG_QUALITY = 80  # of figures that show images
 
 
-def figures(run: str, store: str) -> dict[str, list[str]]:
-    """The verb and its arguments for each figure's file."""
+def commands(run: str, dataset: str) -> dict[str, list[str]]:
+    """Return the command that makes each figure, by the figure's file name."""
     model = f"{run}/model.safetensors"
     return {
         "network.png": ["show", "network", "original"],
-        "step.png": ["show", "network", "original", "--backward"],
+        "training_graph.png": ["show", "network", "original", "--backward"],
         "activations.png": ["show", "activations"],
         "schedule.png": ["show", "schedule", "original"],
-        "views.jpg": ["show", "views", store, "--recipe", "original"],
+        "augmentations.jpg": ["show", "augmentations", dataset, "--recipe", "original"],
         "curves.png": ["show", "curves", run],
         "filters.jpg": ["show", "filters", model],
-        "predictions.jpg": ["show", "predictions", model, store],
-        "stations.jpg": ["show", "stations", model, store],
-        "saliency.jpg": ["show", "saliency", model, store],
-        "confusion.png": ["show", "confusion", model, store],
-        "neighbours.jpg": ["neighbours", model, store, "--records", "4"],
+        "predictions.jpg": ["show", "predictions", model, dataset],
+        "layers.jpg": ["show", "layers", model, dataset],
+        "saliency.jpg": ["show", "saliency", model, dataset],
+        "confusion.png": ["show", "confusion", model, dataset],
+        "neighbors.jpg": ["neighbors", model, dataset, "--records", "4"],
     }
 
 
 def shrink(path: Path, out: Path) -> None:
-    """Write a figure again at page width: a PNG with a palette, or a JPEG."""
-    picture = Image.open(path).convert("RGB")
-    if picture.width > WIDE:
-        picture = picture.resize((WIDE, round(picture.height * WIDE / picture.width)), Image.Resampling.LANCZOS)
+    """Write a figure at page width: as PNG with a palette, or as JPEG."""
+    image = Image.open(path).convert("RGB")
+    if image.width > MAX_WIDTH:
+        height = round(image.height * MAX_WIDTH / image.width)
+        image = image.resize((MAX_WIDTH, height), Image.Resampling.LANCZOS)
     if out.suffix == ".png":
-        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(out, optimize=True)
+        image.quantize(PNG_COLORS, dither=Image.Dither.NONE).save(out, optimize=True)
     else:
-        picture.save(out, quality=QUALITY)
+        image.save(out, quality=JPEG_QUALITY)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("run", "store", "out"):
-        parser.add_argument(name)
-    given = parser.parse_args()
+    """Run each command and write its figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run")
+    parser.add_argument("dataset")
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for name, verb in figures(given.run, given.store).items():
-            whole = Path(folder, name).with_suffix(".png")
-            subprocess.run([sys.executable, "-m", "alexnet", *verb, "--out", str(whole)], check=True)
-            shrink(whole, Path(given.out, name))
+        for name, command in commands(arguments.run, arguments.dataset).items():
+            full_size = Path(folder, name).with_suffix(".png")
+            program = [sys.executable, "-m", "alexnet", *command, "--out", str(full_size)]
+            subprocess.run(program, check=True)
+            shrink(full_size, arguments.out / name)
 
 
 if __name__ == "__main__":

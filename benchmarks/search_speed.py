@@ -1,65 +1,91 @@
-"""How long does a search take among many records? Rows are drawn, sparse and positive as fc7's are; nothing is read from disk.
+"""How long does a search in many images take? Random features, sparse and positive as fc7's.
 
-Ways take turns: looking at every row for one query, the same for eight that share a pass, and the codes of an autoencoder
-that is not trained here, for only the time is asked. After a round that does not count, best and median of the others.
+Searches take turns: exact search for one query, exact search for eight queries that share a pass,
+and binary codes, which are random here because only the time matters. Best and median after a
+warm-up round; nothing is read from disk.
 
-    python benchmarks/search_speed.py --records 100000 --values 4096
+    python benchmarks/search_speed.py --images 100000 --dim 4096
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from alexnet.insight.nearest.autoencoder import hamming
-from alexnet.insight.nearest.features import ROWS, VALUES, Rows, squares
-from alexnet.insight.nearest.search import exactly
+from alexnet.analysis.retrieval.binary_codes import hamming_distances, smallest_distances
+from alexnet.analysis.retrieval.features import (
+    MAX_PART_IMAGES,
+    MAX_PART_VALUES,
+    Features,
+    squared_norms,
+)
+from alexnet.analysis.retrieval.search import exact_search
 
-NEAREST, SHARING, BITS = 6, 8, 256
+TOP_K = 6
+BATCH_QUERIES = 8
+HASH_BITS = 256
 
 
-def drawn(records: int, values: int, folder: Path, seed: int) -> Rows:
-    """Rows of float16, three quarters of them zeros, in mapped files of the lengths an index has."""
-    generator, length = np.random.default_rng(seed), min(ROWS, VALUES // values)
+def random_features(images: int, dim: int, folder: Path, seed: int) -> Features:
+    """Return float16 features, three quarters zeros, memory-mapped in parts as an index has."""
+    random = np.random.default_rng(seed)
+    length = min(MAX_PART_IMAGES, MAX_PART_VALUES // dim)
     parts = []
-    for first in range(0, records, length):
-        some = generator.standard_normal((min(length, records - first), values), np.float32) - 0.67
-        path = folder / f"{first}.npy"
-        np.save(path, some.clip(0).astype(np.float16))
+    for start in range(0, images, length):
+        shape = (min(length, images - start), dim)
+        values = random.standard_normal(shape, np.float32) - 0.67
+        path = folder / f"{start}.npy"
+        np.save(path, values.clip(0).astype(np.float16))
         parts.append(torch.from_numpy(np.load(path, mmap_mode="c")))
-    return Rows(tuple(parts), torch.cat([squares(part) for part in parts]))
+    return Features(tuple(parts), torch.cat([squared_norms(part) for part in parts]))
+
+
+def time_in_turns(
+    searches: dict[str, Callable[[], object]], repeats: int
+) -> dict[str, list[float]]:
+    """Return the seconds of each search's repetitions, without a first warm-up."""
+    seconds: dict[str, list[float]] = {name: [] for name in searches}
+    for _ in range(repeats + 1):
+        for name, search in searches.items():
+            start = time.perf_counter()
+            search()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: each[1:] for name, each in seconds.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--values", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=7)
-    given = parser.parse_args()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=4096)
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = drawn(given.records, given.values, Path(folder), seed=0)
-        queries = rows.take(range(SHARING))
-        search = exactly(rows)
-        codes = np.random.default_rng(0).integers(0, 256, (given.records, BITS // 8), np.uint8)
-        ways = {
-            "exact, one query": (1, lambda: search(queries[:1], NEAREST)),
-            f"exact, each of {SHARING} that share a pass": (SHARING, lambda: search(queries, NEAREST)),
-            f"codes of {BITS} bits": (1, lambda: hamming(codes, codes[0]).argsort(kind="stable")[:NEAREST]),
+        features = random_features(args.images, args.dim, Path(folder), seed=0)
+        queries = features.take(range(BATCH_QUERIES))
+        search = exact_search(features)
+        shape = (args.images, HASH_BITS // 8)
+        codes = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        single = "exact, one query"
+        batch = f"exact, a query of {BATCH_QUERIES} that share a pass"
+        binary = f"codes of {HASH_BITS} bits"
+        searches: dict[str, Callable[[], object]] = {
+            single: lambda: search(queries[:1], TOP_K),
+            batch: lambda: search(queries, TOP_K),
+            binary: lambda: smallest_distances(hamming_distances(codes, codes[0]), TOP_K),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(given.rounds + 1):
-            for name, (shared, ask) in ways.items():
-                begun = time.perf_counter()
-                ask()
-                seconds[name].append((time.perf_counter() - begun) / shared)
-    print(f"{given.records:,} records of {given.values:,} values, {torch.get_num_threads()} threads; seconds a query:")
-    for name, all_of_them in seconds.items():
-        counted = all_of_them[1:]
-        print(f"{name}: {min(counted):.3f} ({statistics.median(counted):.3f})")
+        seconds = time_in_turns(searches, args.repeats)
+    seconds[batch] = [each / BATCH_QUERIES for each in seconds[batch]]
+    threads = torch.get_num_threads()
+    print(f"{args.images:,} images of {args.dim:,} values, {threads} threads; seconds a query:")
+    for name, each in seconds.items():
+        print(f"{name}: {min(each):.3f} ({statistics.median(each):.3f})")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Decode, resize and crop on one core: `images.square` against plain Pillow, in turns, on the pictures of a source.
+"""Decode, resize and crop on one core: `images.to_square` against plain Pillow, in turns.
 
-Plain Pillow is what most loaders do: decode the whole file, resize the short side, crop the middle. Both give 256-pixel squares
-with the same filter; the table shows the least and the median time of several rounds, and how far apart the pixels are.
+Plain Pillow is what most loaders do: decode the whole file, resize the short side, crop the center.
+Both give 256-pixel squares with the same filter. Prints the best and the median time of several
+repeats, and how far apart the pixels are.
 
-    python benchmarks/square_against_pillow.py DATA/imagenet-sample.tar
+    python benchmarks/square_against_pillow.py SOURCE
 """
 
 import argparse
@@ -15,50 +16,66 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from alexnet.data.images import Policy, square
-from alexnet.data.sources import open_source
+from alexnet.data.images import DecodeConfig, to_square
+from alexnet.data.readers import open_source
 
-POLICY = Policy(exif=False)
+DECODE_CONFIG = DecodeConfig(exif=False)
+SIZE = DECODE_CONFIG.size
+
+Decoder = Callable[[bytes], np.ndarray]
 
 
-def plain(data: bytes) -> np.ndarray:
-    """The usual way: all pixels decoded, the short side resized, the middle cut out."""
+def pillow(data: bytes) -> np.ndarray:
+    """Decode all pixels, resize the short side, crop the center."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
-    scale = POLICY.size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
-    left, top = (image.width - POLICY.size) // 2, (image.height - POLICY.size) // 2
-    return np.asarray(image.crop((left, top, left + POLICY.size, top + POLICY.size)))
+    scale = SIZE / min(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    image = image.resize(size, Image.Resampling.BILINEAR)
+    left = (image.width - SIZE) // 2
+    top = (image.height - SIZE) // 2
+    return np.asarray(image.crop((left, top, left + SIZE, top + SIZE)))
 
 
-def ours(data: bytes) -> np.ndarray:
-    return square(data, POLICY)
+def alexnet(data: bytes) -> np.ndarray:
+    """Decode with this package."""
+    return to_square(data, DECODE_CONFIG)
 
 
-def seconds(way: Callable[[bytes], np.ndarray], files: list[bytes]) -> float:
-    began = time.process_time()
+def seconds(decode: Decoder, files: list[bytes]) -> float:
+    """Return the CPU time of decoding all files once."""
+    started = time.process_time()
     for data in files:
-        way(data)
-    return time.process_time() - began
+        decode(data)
+    return time.process_time() - started
+
+
+def mean_squared_error(data: bytes) -> float:
+    """Return the difference between the two decoders' pixels."""
+    return float(np.mean((pillow(data).astype(float) - alexnet(data)) ** 2))
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("source")
-    arguments.add_argument("--rounds", type=int, default=7)
-    given = arguments.parse_args()
-    with open_source(given.source) as source:
-        files = [source.read(picture) for picture in source.pictures]
-    took: dict[Callable[[bytes], np.ndarray], list[float]] = {plain: [], ours: []}
-    for _ in range(given.rounds):
-        for way, times in took.items():
-            times.append(seconds(way, files))
-    for way, times in took.items():
-        least, median = min(times), statistics.median(times)
-        print(f"{way.__name__:6} {len(files) / least:7.1f} pictures/s at best, {len(files) / median:7.1f} median")
-    for name, summary in (("least", min), ("median", statistics.median)):
-        print(f"ratio of the {name} times: {summary(took[plain]) / summary(took[ours]):.2f}")
-    errors = [np.mean((plain(data).astype(float) - ours(data)) ** 2) for data in files]
-    print(f"median difference: {10 * np.log10(255**2 / max(statistics.median(errors), 1e-9)):.1f} dB")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source")
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    with open_source(arguments.source) as source:
+        files = [source.read(sample) for sample in source.samples]
+    times: dict[Decoder, list[float]] = {pillow: [], alexnet: []}
+    for _ in range(arguments.repeats):
+        for decode, measured in times.items():
+            measured.append(seconds(decode, files))
+    for decode, measured in times.items():
+        best = len(files) / min(measured)
+        median = len(files) / statistics.median(measured)
+        print(f"{decode.__name__:7} {best:7.1f} images/s at best, {median:7.1f} median")
+    for name, summary in (("best", min), ("median", statistics.median)):
+        ratio = summary(times[pillow]) / summary(times[alexnet])
+        print(f"ratio of the {name} times: {ratio:.2f}")
+    error = max(statistics.median(mean_squared_error(data) for data in files), 1e-9)
+    print(f"median difference: {10 * np.log10(255**2 / error):.1f} dB")
 
 
 if __name__ == "__main__":
