@@ -1,35 +1,66 @@
-"""AlexNet, the whole 2012 system: prepare pictures, train, evaluate, look inside, use.
+"""AlexNet, the whole 2012 system: prepare images, train, evaluate, look inside, use.
 
->>> network, view = alexnet.load("RUN/model.safetensors")
->>> network(view("cat.jpg")).softmax(1)
+Importing the package imports neither torch nor NumPy: each public name is imported when it is
+first used. `prepare`, `train`, `evaluate` and `predict` do what the commands of the same names do.
+
+>>> import alexnet
+>>> model = alexnet.create_model("original", num_classes=10)
+>>> model.conv1.weight.shape
+torch.Size([96, 3, 11, 11])
 """
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["RECIPES", "__version__", "create", "load"]
+__all__ = [
+    "RECIPES",
+    "AlexNet",
+    "Dataset",
+    "Preprocessor",
+    "__version__",
+    "create_model",
+    "evaluate",
+    "load_model",
+    "predict",
+    "prepare",
+    "save_model",
+    "train",
+]
 
 if TYPE_CHECKING:
-    from alexnet.model import load
-    from alexnet.network.alexnet import AlexNet
-    from alexnet.recipes.named import RECIPES
+    from alexnet.api import evaluate, predict, prepare, train
+    from alexnet.data.dataset import Dataset
+    from alexnet.data.transforms import Preprocessor
+    from alexnet.models.alexnet import AlexNet, create_model
+    from alexnet.models.model_file import load_model, save_model
+    from alexnet.recipes.presets import RECIPES
 
-
-def create(recipe: str = "modern", classes: int = 1000, seed: int = 0) -> "AlexNet":
-    """The network of a named recipe with its start drawn from `seed`: logits (N, classes) of views (N, C, H, W)."""
-    from alexnet.network.alexnet import AlexNet, start
-    from alexnet.recipes.named import named
-
-    return start(AlexNet(named(recipe).network, classes), seed)
+_HOMES = {
+    "AlexNet": "alexnet.models.alexnet",
+    "Dataset": "alexnet.data.dataset",
+    "Preprocessor": "alexnet.data.transforms",
+    "RECIPES": "alexnet.recipes.presets",
+    "create_model": "alexnet.models.alexnet",
+    "evaluate": "alexnet.api",
+    "load_model": "alexnet.models.model_file",
+    "predict": "alexnet.api",
+    "prepare": "alexnet.api",
+    "save_model": "alexnet.models.model_file",
+    "train": "alexnet.api",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # torch takes seconds to import: only for those who need it
-        from alexnet.model import load
+    """Import a public name at its first use; AttributeError for any other name."""
+    from importlib import import_module
 
-        return load
-    if name == "RECIPES":
-        from alexnet.recipes.named import RECIPES
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(
+            f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}"
+        )
+    return getattr(import_module(home), name)
 
-        return RECIPES
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

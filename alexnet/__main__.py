@@ -1,91 +1,143 @@
-"""The command: `alexnet VERB ...`, the same as `python -m alexnet VERB ...`: how a verb begins and how it ends.
+"""The program `alexnet`, the same as `python -m alexnet`: how a command starts and how it ends.
 
-The verbs themselves are in `verbs/`. Nothing heavy is imported before a verb needs it, so that help is there at once. A failure
-that the user can mend ends as one line with status 1, a wrong call with 2, Ctrl-C and SIGTERM with 130 and 143 once the state is
-saved; `--debug` shows the traceback.
+The commands are in `cli/`. Nothing heavy is imported before a command needs it, so that help is
+there at once. A failure that the user can mend ends as one line with status 1, a wrong call with
+2, Ctrl-C and SIGTERM with 130 and 143 once the state is saved; `--debug` shows the traceback.
 """
 
-import os
 import signal
 import sys
 import traceback
+from types import FrameType
 
 import click
 
 from alexnet import __version__
-from alexnet.errors import AlexNetError
-from alexnet.verbs.experimenting import experiment
-from alexnet.verbs.looking import describe, features, neighbours, report
-from alexnet.verbs.machine import ALLOCATOR, doctor, measure
-from alexnet.verbs.making import demo, prepare, train
-from alexnet.verbs.showing import show
-from alexnet.verbs.using import evaluate, import_, predict
+from alexnet.cli.benchmark import benchmark
+from alexnet.cli.demo import demo
+from alexnet.cli.describe import describe
+from alexnet.cli.doctor import doctor
+from alexnet.cli.evaluate import evaluate
+from alexnet.cli.experiment import experiment
+from alexnet.cli.features import features
+from alexnet.cli.import_ import import_
+from alexnet.cli.neighbors import neighbors
+from alexnet.cli.options import OrderedGroup
+from alexnet.cli.predict import predict
+from alexnet.cli.prepare import prepare
+from alexnet.cli.report import report
+from alexnet.cli.show import show
+from alexnet.cli.train import train
+from alexnet.core.allocator import restart_with_allocator_settings
+from alexnet.core.errors import AlexNetError
 
-COMPUTING = ("demo", "train", "evaluate", "predict", "show", "report", "features", "neighbours", "experiment")
+COMPUTING = (
+    "demo",
+    "train",
+    "evaluate",
+    "predict",
+    "show",
+    "report",
+    "features",
+    "neighbors",
+    "experiment",
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=OrderedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="alexnet")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure; may stand anywhere.")
+@click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    help="Show the traceback of a failure; may stand anywhere.",
+)
 def cli() -> None:
-    """AlexNet, the whole 2012 system: prepare pictures, train, evaluate, look inside, use.
+    """AlexNet, the whole 2012 system: prepare, train, evaluate, look inside, use.
 
     \b
-    Start here:   alexnet demo
-    Your own:     alexnet prepare PICTURES STORE
-                  alexnet train STORE --out RUN
-                  alexnet predict RUN/model.safetensors cat.jpg
+    Example:      alexnet demo
+    Your images:  alexnet prepare IMAGES DATASET
+                  alexnet train DATASET --out RUN
+                  alexnet predict RUN cat.jpg
     """
 
 
-for verb in (
-    *(demo, prepare, train, evaluate, predict, describe, show, report, features, neighbours),
-    *(experiment, import_, measure, doctor),
-):
-    cli.add_command(verb)
+IN_ORDER_OF_USE = (
+    demo,
+    prepare,
+    train,
+    evaluate,
+    predict,
+    describe,
+    show,
+    features,
+    neighbors,
+    experiment,
+    report,
+    import_,
+    benchmark,
+    doctor,
+)
+for command in IN_ORDER_OF_USE:
+    cli.add_command(command)
 
 
 def launch() -> None:
-    """The command itself: `main` in a process whose memory allocator was told not to hand large tensors back after each step.
-
-    glibc reads these settings before the first line of Python, so the process replaces itself once; its id stays the same.
-    Elsewhere the settings mean nothing. A GLIBC_TUNABLES of one's own is left alone.
-    """
-    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-    if verb in COMPUTING and "GLIBC_TUNABLES" not in os.environ:
-        os.environ["GLIBC_TUNABLES"] = ALLOCATOR
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    """Run `main`, for computing commands with an allocator that keeps large tensors."""
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    if command in COMPUTING:
+        restart_with_allocator_settings()
     main()
 
 
 def main() -> None:
-    """Run a verb and turn whatever ends it into an exit status."""
+    """Run a command and turn whatever ends it into an exit status."""
     debug = "--debug" in sys.argv
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _exit_by_signal)
     try:
-        sys.exit(cli(args=[word for word in sys.argv[1:] if word != "--debug"], prog_name="alexnet", standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as asked:
-        print(asked.format_message())
+        words = [word for word in sys.argv[1:] if word != "--debug"]
+        sys.exit(cli(args=words, prog_name="alexnet", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
         sys.exit(2)
-    except click.ClickException as wrong:
-        _end(f"{wrong.format_message()} (alexnet --help lists the verbs)", 2, debug)
-    except AlexNetError as failed:
-        _end(str(failed), failed.status, debug)
+    except click.ClickException as error:
+        _fail(f"{error.format_message()} ({_help_hint(error)})", 2, debug)
+    except AlexNetError as error:
+        _fail(str(error), error.status, debug)
     except (KeyboardInterrupt, click.Abort):
-        _end("interrupted", 130, debug)
+        _fail("interrupted", 130, debug)
     except BrokenPipeError:  # the reader of our output has gone, which is its right
         sys.exit(1)
-    except RuntimeError as failed:
-        if type(failed).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
-        _end("the GPU's memory ran out; try a smaller --batch-size", 1, debug)
-    except OSError as failed:
-        where = f"{failed.filename}: " if failed.filename else ""
-        _end(f"{where}{failed.strerror or failed}; check the path, its permissions and the space left", 1, debug)
+        _fail("the GPU's memory ran out; try a smaller --batch-size", 1, debug)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        what = error.strerror or error
+        advice = "check the path, its permissions and the space left"
+        _fail(f"{where}{what}; {advice}", 1, debug)
 
 
-def _end(text: str, status: int, debug: bool) -> None:
+def _help_hint(error: click.ClickException) -> str:
+    """Name the help of the command that was called wrongly."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None or context.parent is None:
+        return "alexnet --help lists the commands"
+    return f"see {context.command_path} --help"
+
+
+def _exit_by_signal(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _fail(text: str, status: int, debug: bool) -> None:
+    """Print the one line of a failure, after its traceback with --debug, and exit."""
     if debug:
         traceback.print_exc()
     print(f"alexnet: {text}", file=sys.stderr)

@@ -1,102 +1,165 @@
-"""The whole river once, without any data: draw pictures, prepare, train, evaluate, report.
+"""The whole pipeline once, without any data: draw images, prepare, train, evaluate, report.
 
-The drawn pictures are real JPEG files in class folders and go through the same calls as anybody's. What a stopped demo has
-finished is used when it is started again.
+The drawn images are real JPEG files in class folders and go through the same calls as any other
+images. What a stopped demo has finished is used when it is started again. The caller's Display
+shows what happens; nothing is printed here.
 """
 
 import os
 import shutil
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from alexnet import runtime, terminal
-from alexnet.cores import cores
-from alexnet.data.embedded import draw
-from alexnet.data.images import Policy
-from alexnet.data.prepare import prepare
-from alexnet.data.sources import Fractions, open_source
-from alexnet.data.store import Store, open_store
-from alexnet.insight.report.single import write_report
-from alexnet.network.accounting import costs, totals
-from alexnet.recipes.named import MODERN
-from alexnet.recipes.recipe import Recipe, with_epochs, with_rate
-from alexnet.runtime import Runtime
-from alexnet.training import loop, tasks
+from alexnet.analysis.report.run_report import write_report
+from alexnet.core.console import Stage, format_duration
+from alexnet.core.cpu import available_cores
+from alexnet.core.device import Runtime
+from alexnet.core.signals import stop_requests
+from alexnet.data.build import prepare
+from alexnet.data.images import DecodeConfig
+from alexnet.data.prepared import PreparedDataset, open_dataset
+from alexnet.data.readers import SplitFractions, open_source
+from alexnet.data.synthetic import write_images
+from alexnet.models.flops import layer_costs, totals
+from alexnet.recipes.presets import MODERN
+from alexnet.recipes.recipe import Recipe, with_epochs, with_lr
+from alexnet.training.run_config import RunConfig, describe_run
+from alexnet.training.trainer import RunCallback, train
 
-EPOCHS, BATCH, RATE = 12, 32, 0.01  # two thousand pictures: small batches, so that there are enough steps to learn in
+# 2,000 images: small batches, so that there are enough steps to learn in
+EPOCHS = 12
+BATCH_SIZE = 32
+LR = 0.01
 
-
-def run(out: Path, epochs: int | None, seed: int, chosen: Runtime) -> dict[str, Any]:
-    """Do it all below `out`; the training's summary with the ten-view errors on val, and where the report is."""
-    store = _prepared(out, seed)
-    task = tasks.Task(store, _recipe(epochs or EPOCHS), seed, chosen)
-    terminal.note(f"training will take about {terminal.duration(_expected_seconds(task))} {_because(chosen)}")
-    for line in tasks.plan_lines(task):
-        terminal.note(line)
-    with runtime.stop_requests() as stop, terminal.training_progress(task.steps) as tell:
-        summary = loop.train(task, out / f"run-{seed}", tell, stop)
-    with terminal.progress("evaluating, for the report") as tick:
-        report, scores = write_report(out / f"run-{seed}", "val", 10, chosen, tick)
-    return summary | {"top1_error": scores.top1_error, "top5_error": scores.top5_error, "report": str(report)}
+MATRIX_SIDE = 1024  # of the product that is timed to estimate how long training takes
+TRIALS = 4
+BACKWARD_COST = 3  # a training step over a forward pass
+EFFICIENCY = 0.5  # share of a matrix product's speed that a training step reaches
 
 
-def _recipe(epochs: int) -> Recipe:
-    recipe = with_rate(with_epochs(MODERN, epochs), RATE)
-    return replace(recipe, training=replace(recipe.training, batch=BATCH))
+@dataclass(frozen=True)
+class Display:
+    """How a caller shows the demo: a line of text; the progress of a stage; that of a training.
+
+    `stage` takes a label and a unit, `training` the number of steps; both are context managers
+    that give the callback for that time.
+    """
+
+    status: Callable[[str], None]
+    stage: Stage
+    training: Callable[[int], AbstractContextManager[RunCallback]]
 
 
-def closing_words(result: dict[str, Any]) -> str:
-    """The demo's last lines: the errors, the report, and what to type for one's own pictures."""
-    return (
-        f"validation error, ten views: top-1 {result['top1_error']:.2f} %, top-5 {result['top5_error']:.2f} %\n"
-        f"report: {result['report']}\n"
-        "your own pictures, in a folder of class folders:\n"
-        f"  {_command()} prepare PICTURES STORE && {_command()} train STORE --out RUN && {_command()} report RUN"
-    )
+def run_demo(
+    out: Path, runtime: Runtime, display: Display, *, epochs: int | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Run the demo in the directory `out`; return the summary of its training.
+
+    To that of `alexnet.train` it adds `report`, the path of the page, and the errors in percent
+    are those of ten crops on the val split. `epochs` None takes the demo's own number.
+    """
+    dataset = _prepare(out, seed, display.stage)
+    config = RunConfig(dataset, _recipe(epochs or EPOCHS), seed, runtime)
+    folder = out / f"run-{seed}"
+    display.status(_estimate(config))
+    for line in describe_run(config):
+        display.status(line)
+    with stop_requests() as stop, display.training(config.steps) as callback:
+        summary = train(config, folder, callback, stop)
+    with display.stage("evaluating for the report", "images") as progress:
+        report, scores = write_report(folder, "val", 10, runtime, progress)
+    errors = {"top1_error": scores.top1_error, "top5_error": scores.top5_error}
+    return summary | errors | {"report": str(report)}
+
+
+def closing_lines(result: dict[str, Any]) -> list[str]:
+    """Return the demo's last lines: errors, report, and what to type for one's own images."""
+    top1 = f"top-1 {result['top1_error']:.2f} %"
+    top5 = f"top-5 {result['top5_error']:.2f} %"
+    command = _command()
+    return [
+        f"validation error, ten crops: {top1}, {top5}",
+        f"report: {result['report']}",
+        "your own images, in a folder of class folders:",
+        f"  {command} prepare IMAGES DATASET",
+        f"  {command} train DATASET --out RUN",
+        f"  {command} report RUN",
+    ]
 
 
 def _command() -> str:
-    """What to type for `alexnet` here: its name where the shell would find it, else this Python's module."""
-    return "alexnet" if shutil.which("alexnet") else f"{os.path.relpath(sys.executable)} -m alexnet"
+    """Return what starts `alexnet` here: its name where the shell finds it, else a module."""
+    if shutil.which("alexnet"):
+        return "alexnet"
+    return f"{os.path.relpath(sys.executable)} -m alexnet"
 
 
-def _prepared(out: Path, seed: int) -> Store:
-    pictures, store, workers = out / f"pictures-{seed}", out / f"store-{seed}", cores()
-    if not pictures.exists():
+def _recipe(epochs: int) -> Recipe:
+    recipe = with_lr(with_epochs(MODERN, epochs), LR)
+    return replace(recipe, training=replace(recipe.training, batch_size=BATCH_SIZE))
+
+
+def _prepare(out: Path, seed: int, stage: Stage) -> PreparedDataset:
+    """Return the demo's dataset, drawn and prepared where that is not done yet."""
+    images = out / f"images-{seed}"
+    dataset = out / f"dataset-{seed}"
+    workers = available_cores()
+    if not images.exists():
         out.mkdir(parents=True, exist_ok=True)
-        with terminal.progress("drawing") as tick:
-            draw(pictures, seed=seed, workers=workers, progress=tick)
-    if not store.exists():
-        with open_source(str(pictures)) as source, terminal.progress("preparing") as tick:
-            prepare(source, store, Policy(), Fractions(), on_bad="fail", workers=workers, progress=tick)
-    return open_store(store)
+        with stage("drawing", "images") as progress:
+            write_images(images, seed=seed, workers=workers, progress=progress)
+    if not dataset.exists():
+        with open_source(str(images)) as source, stage("preparing", "images") as progress:
+            prepare(
+                source,
+                dataset,
+                DecodeConfig(),
+                SplitFractions(),
+                on_error="fail",
+                workers=workers,
+                progress=progress,
+            )
+    return open_dataset(dataset)
 
 
-def _expected_seconds(task: tasks.Task) -> float:
-    """Multiply-adds of the run, three times the forward pass's, over the rate of a matrix product timed now; a step reaches
-    about half of that rate."""
-    network, classes = task.recipe.network, len(task.store.classes)
-    sides = [task.side(epoch + 0.5) for epoch in range(task.recipe.training.epochs)]
-    adds = [totals(costs(replace(network, input=(3, side, side)), classes))["multiply_adds"] for side in sides]
-    return 3 * 2 * len(task.train) * sum(adds) * _seconds_per_add(task.runtime)
+# ---- how long it will take
 
 
-def _seconds_per_add(chosen: Runtime) -> float:
-    side, took = 1024, []
-    a = torch.ones(side, side, dtype=chosen.dtype, device=chosen.device)
-    for _ in range(4):
-        began = time.monotonic()
-        float((a @ a)[0, 0])
-        took.append(time.monotonic() - began)
-    return min(took) / side**3
+def _estimate(config: RunConfig) -> str:
+    """Return a line about the time the training will take, from a matrix product timed now."""
+    runtime = config.runtime
+    seconds = _multiply_adds(config) * _seconds_per_multiply_add(runtime)
+    line = f"training will take about {format_duration(seconds)}"
+    if runtime.dtype == torch.float32 and runtime.device.type == "cpu":
+        line += " (in float32: this processor has no bf16 units)"
+    return line
 
 
-def _because(chosen: Runtime) -> str:
-    if chosen.dtype == torch.float32 and chosen.device.type == "cpu":
-        return "(in float32: this processor has no bf16 units)"
-    return ""
+def _multiply_adds(config: RunConfig) -> float:
+    """Return the multiply-adds of a run: those of its forward passes times BACKWARD_COST."""
+    network = config.recipe.network
+    channels = network.input[0]
+    total = 0
+    for epoch in range(config.recipe.training.epochs):
+        side = config.resolution(epoch + 0.5)
+        resized = replace(network, input=(channels, side, side))
+        total += totals(layer_costs(resized, len(config.dataset.classes)))["multiply_adds"]
+    return BACKWARD_COST * total * len(config.train)
+
+
+def _seconds_per_multiply_add(runtime: Runtime) -> float:
+    """Return the seconds a training step needs for a multiply-add, by the best of a few trials."""
+    matrix = torch.ones(MATRIX_SIDE, MATRIX_SIDE, dtype=runtime.dtype, device=runtime.device)
+    seconds = []
+    for _ in range(TRIALS):
+        started = time.monotonic()
+        float((matrix @ matrix)[0, 0])
+        seconds.append(time.monotonic() - started)
+    return min(seconds) / MATRIX_SIDE**3 / EFFICIENCY
