@@ -1,5 +1,9 @@
-# Everything happens in .venv, which the first target that needs it makes; nothing else is installed or changed.
+# Everything happens in .venv, which the first target that needs it creates; nothing else is
+# installed or changed.
 PYTHON ?= python3
+# Test processes. Each computes with one thread: together they keep the cores busier than one
+# process with several threads does.
+WORKERS ?= 2
 BIN = .venv/bin
 READY = .venv/ready
 
@@ -18,13 +22,16 @@ demo: $(READY)
 	$(BIN)/alexnet demo
 
 test: $(READY)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS)
 
+# A cache for each system, as mypy would otherwise check everything again.
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests/test_house.py
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin
+	$(BIN)/pytest tests/test_architecture.py
 
 format: $(READY)
 	$(BIN)/ruff format .
