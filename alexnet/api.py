@@ -6,7 +6,7 @@ the caller can mend) or its subclass UsageError (a wrong argument), each with a 
 torch is imported inside the functions that compute, because preparing images does without it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from alexnet.data.download import PUBLIC_DATASETS, download
 from alexnet.data.images import DecodeConfig
 from alexnet.data.readers import SplitFractions, open_source
 from alexnet.data.synthetic import write_images
-from alexnet.recipes.configure import configure_recipe
+from alexnet.recipes.configure import Settings, configure_recipe
 from alexnet.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    settings: str | Sequence[str] | Mapping[str, Any] = (),
+    settings: Settings = (),
     seed: int = 0,
     init_from: str | Path | None = None,
     freeze_until: str | None = None,
@@ -167,9 +167,7 @@ def train(
     from alexnet.distributed.process_group import init_distributed
     from alexnet.training import run_config, trainer
 
-    configured = configure_recipe(
-        recipe, epochs, batch_size, lr, settings_list(settings), freeze_until
-    )
+    configured = configure_recipe(recipe, epochs, batch_size, lr, settings, freeze_until)
     init = None if init_from is None else Path(init_from)
     with init_distributed() as ranks:
         runtime = make_runtime(device, precision, workers, deterministic)
@@ -177,28 +175,6 @@ def train(
         config = run_config.new_run(dataset, configured, seed, runtime, init)
         folder = new_run_dir(out, config.dataset, configured, ranks)
         return trainer.train(config, folder, callback or ignore_record)
-
-
-def settings_list(settings: str | Sequence[str] | Mapping[str, Any]) -> list[str]:
-    """Return settings of a recipe as a list of "name=value"; UsageError for other values.
-
-    >>> settings_list({"training.momentum": 0.8, "network.input": [3, 99, 99]})
-    ['training.momentum=0.8', 'network.input=(3, 99, 99)']
-    """
-    if isinstance(settings, str):
-        return [settings]
-    if isinstance(settings, Mapping):
-        values = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in settings.items()
-        }
-        return [f"{name}={value}" for name, value in values.items()]
-    listed = list(settings) if isinstance(settings, Sequence) else [settings]
-    require(
-        all(isinstance(setting, str) for setting in listed),
-        'settings: expected {"training.momentum": 0.8} or ["training.momentum=0.8"]',
-    )
-    return listed
 
 
 def new_run_dir(

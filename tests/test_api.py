@@ -20,7 +20,7 @@ from alexnet.evaluation.evaluate import DENSE
 from alexnet.evaluation.evaluate import evaluate as evaluate_split
 from alexnet.models.model_file import read_model_file
 from alexnet.recipes import configure
-from alexnet.recipes.configure import configure_recipe
+from alexnet.recipes.configure import configure_recipe, settings_list
 from alexnet.recipes.presets import get_recipe
 from tests.conftest import CPU, INPUT
 
@@ -266,14 +266,14 @@ def test_a_recipe_is_configured_in_the_order_of_its_arguments() -> None:
 def test_settings_are_a_dict_a_list_or_one_string(dataset: PreparedDataset, tmp_path: Path) -> None:
     expected = ["training.momentum=0.8"]
     for settings in ({"training.momentum": 0.8}, expected, tuple(expected), expected[0]):
-        assert api.settings_list(settings) == expected
+        assert settings_list(settings) == expected
     changed: dict[str, Any] = {"network.input": (3, 67, 67), "augmentation.mirror": False}
-    recipe = configure_recipe("original", settings=api.settings_list(changed))
+    recipe = configure_recipe("original", settings=changed)
     assert recipe.network.input == (3, 67, 67)
     assert not recipe.augmentation.mirror
     for wrong in ([("training.momentum", 0.8)], 5):
         with pytest.raises(UsageError, match=r"settings: expected \{"):
-            api.settings_list(wrong)  # type: ignore[arg-type]
+            settings_list(wrong)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--set a: expected name=value"):
         alexnet.train(dataset.path, out=tmp_path / "run", settings="a", **ON_CPU)
 
