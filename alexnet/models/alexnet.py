@@ -138,23 +138,17 @@ def _require_batch(images: Any, model: AlexNet) -> None:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return
-    if not hasattr(images, "dim"):  # what stands for a tensor, such as torch.fx's proxies, has it
-        raise TypeError(_no_batch(type(images).__name__, model))
-    if not isinstance(images, Tensor):
-        return
     first = next(model.children(), None)  # where it was replaced, it may take other channels
     channels = getattr(first, "in_channels", None)
+    expected = f"expected a batch of images (N, {channels or 'C'}, H, W)"
+    advice = 'use model(preprocess(["cat.jpg"])) or preprocess(image)[None]'
+    if not hasattr(images, "dim"):  # what stands for a tensor, such as torch.fx's proxies, has it
+        raise TypeError(f"{expected}, found {type(images).__name__}; {advice}")
+    if not isinstance(images, Tensor):
+        return
     if images.dim() != 4 or channels not in (None, images.shape[1]):
         shape = ", ".join(map(str, images.shape))
-        raise ValueError(_no_batch(f"a tensor ({shape})", model))
-
-
-def _no_batch(actual: str, model: AlexNet) -> str:
-    channels = getattr(next(model.children(), None), "in_channels", model.spec.input[0])
-    return (
-        f"expected a batch of images (N, {channels}, H, W), found {actual}; "
-        'use model(preprocess(["cat.jpg"])) or preprocess(image)[None]'
-    )
+        raise ValueError(f"{expected}, found a tensor ({shape}); {advice}")
 
 
 def create_model(recipe: str = "modern", num_classes: int | None = None, seed: int = 0) -> AlexNet:
