@@ -90,6 +90,12 @@ def load_latest(folder: Path, run_digest: str) -> Checkpoint:
     return Checkpoint()
 
 
+def saved_steps(folder: Path) -> int:
+    """Return the steps of a run's newest checkpoint as its name says, unread; 0 without any."""
+    names = [path.stem.removeprefix("step-") for path in _newest_first(folder)]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name.removeprefix(prefix): tensor

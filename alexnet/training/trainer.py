@@ -431,9 +431,8 @@ def _save(state: TrainState) -> None:
 
 
 def is_finished(config: RunConfig, folder: Path) -> bool:
-    """Tell whether the run in a directory has no steps left; AlexNetError as `train` raises it."""
-    saved = checkpoint.load_latest(folder / run_dir.CHECKPOINTS_DIR, config.digest())
-    return saved.progress.steps >= config.steps
+    """Tell whether the newest checkpoint in a run's directory is that of its last step."""
+    return checkpoint.saved_steps(folder / run_dir.CHECKPOINTS_DIR) >= config.steps
 
 
 def _finish(state: TrainState) -> Record:
