@@ -65,12 +65,13 @@ def describe_resolution(schedule: PiecewiseConstant, side: int) -> str:
 
     Training shrinks images and never enlarges them past the input, so a larger value means `side`.
     """
-    points: list[tuple[float, float]] = []
-    for epoch, value in schedule.points:
-        limited = min(float(side), value)
-        if not points or points[-1][1] != limited:
-            points.append((epoch, limited))
-    return describe_schedule(replace(schedule, points=tuple(points)), " px")
+    points = schedule.capped(side).points
+    changes = tuple(
+        point
+        for index, point in enumerate(points)
+        if index == 0 or points[index - 1][1] != point[1]
+    )
+    return describe_schedule(replace(schedule, points=changes), " px")
 
 
 def describe_training(training: Training) -> Pairs:

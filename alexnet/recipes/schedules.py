@@ -44,6 +44,11 @@ class Breakpoints:
         """Return the same course with every value multiplied."""
         return replace(self, points=tuple((epoch, value * factor) for epoch, value in self.points))
 
+    def capped(self, limit: float) -> Self:
+        """Return the same course with no value above `limit`."""
+        points = tuple((epoch, min(value, limit)) for epoch, value in self.points)
+        return replace(self, points=points)
+
 
 @dataclass(frozen=True)
 class PiecewiseConstant(Breakpoints):

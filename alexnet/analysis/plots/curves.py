@@ -26,7 +26,6 @@ from alexnet.analysis.plots.style import (
     shorten,
 )
 from alexnet.core.errors import AlexNetError
-from alexnet.data.loader import resolution_at
 from alexnet.recipes.recipe import Recipe
 from alexnet.recipes.schedules import PiecewiseConstant
 from alexnet.training.run_dir import Record, RunHistory, display_names
@@ -120,10 +119,8 @@ def crop_sizes(recipe: Recipe) -> PiecewiseConstant | None:
     schedule = recipe.augmentation.resolution_schedule
     if schedule is None:
         return None
-    sizes = {start: float(resolution_at(recipe, start)) for start, _ in schedule.points}
-    if len(set(sizes.values())) == 1:
-        return None
-    return PiecewiseConstant(tuple(sizes.items()))
+    sizes = schedule.capped(recipe.network.input[1])
+    return sizes if len({size for _, size in sizes.points}) > 1 else None
 
 
 def compute_curves(runs: Sequence[RunHistory]) -> list[RunCurves]:
