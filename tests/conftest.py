@@ -6,6 +6,7 @@ are smaller so that a network trains in seconds on one CPU core.
 
 import functools
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from alexnet.recipes.presets import get_recipe
 from alexnet.recipes.recipe import Augmentation, Recipe, with_epochs
 from alexnet.recipes.schedules import PiecewiseConstant
 from alexnet.training.run_config import RunConfig
+from tests.helpers.file_site import Site, serve_files
 
 CLASSES = ("across", "down", "falling", "rising", "squares", "plain", "dots")
 SLOPES = {"across": (0, 1), "down": (1, 0), "falling": (1, 1), "rising": (1, -1)}
@@ -97,6 +99,14 @@ def each_form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if form != "plain" and library.load_library() is None:
         pytest.skip(library.describe_form())
     return form
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Serve files on the loopback address."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serve_files() as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

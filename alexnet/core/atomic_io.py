@@ -5,6 +5,7 @@ systems differ in what can be flushed (folders only on Linux and macOS) and in w
 replaced (not while it is open, on Windows); only this module knows of that.
 """
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -74,9 +75,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def require_writable(path: Path) -> None:
     """AlexNetError, before hours of work, if a file could not be written at `path` afterwards."""
-    temporary = _temporary_name(path)
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_name(path)
         temporary.touch()
         temporary.unlink()
     except OSError as error:

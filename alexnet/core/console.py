@@ -9,7 +9,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from textwrap import indent
 from typing import Any
 
 ProgressFn = Callable[[int, int], None]  # (done, total)
@@ -21,9 +22,38 @@ MAX_UNBROKEN_WORD = 16  # letters of a word in a table that is not broken to sav
 _Show = Callable[[str, int, int], None]  # (text, done, total)
 
 
+def ignore_progress(done: int, total: int) -> None:
+    """Do nothing: the progress callback where none is given."""
+
+
+def same_for_every_stage(progress: ProgressFn) -> Stage:
+    """Return a stage function that gives every stage of the work the same progress callback."""
+
+    def stage(label: str, unit: str) -> AbstractContextManager[ProgressFn]:
+        return nullcontext(progress)
+
+    return stage
+
+
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(document, indent=1))
+
+
+@contextmanager
+def json_list() -> Iterator[Callable[[Any], None]]:
+    """Yield a function that prints a value as the next of one JSON list, on standard output."""
+    separator = "["
+
+    def add(value: Any) -> None:
+        nonlocal separator
+        print(f"{separator}\n{indent(json.dumps(value, indent=1), ' ')}", end="", flush=True)
+        separator = ","
+
+    try:
+        yield add
+    finally:
+        print("[]" if separator == "[" else "\n]", flush=True)
 
 
 def print_line(text: str) -> None:
@@ -161,7 +191,10 @@ def _bar() -> Iterator[_Show]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     columns = BarColumn(), TextColumn("{task.description}")
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # Results on standard output go around the bar on a terminal; in a file they stay as they are.
+    on_terminal = sys.stdout.isatty()
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=on_terminal) as bar:
         task = bar.add_task("")
 
         def show(text: str, done: int, total: int) -> None:

@@ -8,7 +8,8 @@ the tensors mean.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,25 +47,57 @@ def read_tensors(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, An
 
     AlexNetError if there is no such file, if it has another format, or if it is damaged.
     """
-    if not path.is_file():
-        problem = "a folder" if path.is_dir() else "no such file"
-        raise AlexNetError(f"{path}: {problem}; expected a file of format {kind}")
-    try:
-        with safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
-            if header.get("format") != kind or not header.keys() >= {"about", "sha256"}:
-                actual = header.get("format", "unknown")
-                raise AlexNetError(f"{path}: its format is {actual}; expected {kind}")
-            tensors = {name: _get(file, name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise AlexNetError(
-            f"{path}: not a file of format {kind}, or a damaged one ({error})"
-        ) from error
+    with _open_file(path, kind) as file:
+        header = _read_header(path, kind, file)
+        tensors = {name: _get(file, name) for name in file.keys()}  # noqa: SIM118 (no dict)
     if _digest(kind, tensors, header["about"]) != header["sha256"]:
         raise AlexNetError(
             f"{path}: damaged, its content does not match its hash; restore it from a copy"
         )
     return tensors, json.loads(header["about"])
+
+
+def read_document(path: Path, kind: str) -> dict[str, Any]:
+    """Return the document of a file by `write_tensors` without reading, or verifying, the tensors.
+
+    AlexNetError as `read_tensors` raises it.
+    """
+    with _open_file(path, kind) as file:
+        document: dict[str, Any] = json.loads(_read_header(path, kind, file)["about"])
+    return document
+
+
+def read_digest(path: Path, kind: str) -> str:
+    """Return the hash that a file by `write_tensors` states of its content, in hexadecimal.
+
+    AlexNetError as `read_tensors` raises it, which compares it with the content.
+    """
+    with _open_file(path, kind) as file:
+        digest: str = _read_header(path, kind, file)["sha256"]
+    return digest
+
+
+@contextmanager
+def _open_file(path: Path, kind: str) -> Iterator[Any]:
+    """Open a safetensors file; AlexNetError where it, or what is read of it, is damaged."""
+    if not path.is_file():
+        problem = "a folder" if path.is_dir() else "no such file"
+        raise AlexNetError(f"{path}: {problem}; expected a file of format {kind}")
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError) as error:
+        raise AlexNetError(
+            f"{path}: not a file of format {kind}, or a damaged one ({error})"
+        ) from error
+
+
+def _read_header(path: Path, kind: str, file: Any) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
+    if header.get("format") != kind or not header.keys() >= {"about", "sha256"}:
+        actual = header.get("format", "unknown")
+        raise AlexNetError(f"{path}: its format is {actual}; expected {kind}")
+    return header
 
 
 def _get(file: Any, name: str) -> Tensor:

@@ -17,12 +17,12 @@ import numpy as np
 
 from alexnet.core.atomic_io import atomic_write, fsync_path
 from alexnet.core.errors import AlexNetError
+from alexnet.core.work_lock import work_lock
 from alexnet.data import dataset_writer
 from alexnet.data.build_plan import Plan, PrepareSummary, summarize
 from alexnet.data.dataset_format import file_hash
 from alexnet.data.dataset_writer import ShardInfo
 from alexnet.data.statistics import PixelSums
-from alexnet.data.work_lock import work_lock
 
 PLAN_FILE = "plan.json"
 INFO_SUFFIX = ".part"

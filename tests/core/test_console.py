@@ -1,6 +1,9 @@
 """What the console shows where there is no terminal: plain lines, tables, JSON."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -50,3 +53,47 @@ def test_tables_and_json_go_to_standard_output(capsys: pytest.CaptureFixture[str
     assert "34,944" in table and "conv1" in table and " -" in table
     console.print_json({"images": 3})
     assert json.loads(capsys.readouterr().out) == {"images": 3}
+
+
+def test_a_list_of_json_is_printed_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    values = [{"path": "a", "top": [1, 2]}, {"path": "b\nc", "top": []}]
+    for count in range(3):
+        console.print_json(values[:count])
+        expected = capsys.readouterr().out
+        with console.json_list() as add:
+            for value in values[:count]:
+                add(value)
+        assert capsys.readouterr().out == expected
+    with pytest.raises(ValueError), console.json_list() as add:
+        add(1)
+        raise ValueError("interrupted")
+    assert json.loads(capsys.readouterr().out) == [1]
+
+
+RESULTS_DURING_PROGRESS = """
+from alexnet.core import console
+with console.progress_bar("predicting") as progress:
+    progress(1, 2)
+    console.print_line("a result")
+    progress(2, 2)
+"""
+
+
+def test_results_in_a_file_do_not_go_to_the_terminal_with_the_bar() -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows has no pseudo-terminals of this kind")
+    import pty
+
+    terminal, stderr = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", RESULTS_DURING_PROGRESS],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=os.environ | {"TERM": "xterm"},
+        text=True,
+    )
+    os.close(stderr)
+    shown = os.read(terminal, 10_000).decode()
+    os.close(terminal)
+    assert done.stdout == "a result\n"
+    assert "predicting: 2 of 2 images" in shown and "a result" not in shown

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from alexnet.core.errors import AlexNetError
-from alexnet.core.locks import exclusive_lock
+from alexnet.core.locks import exclusive_lock, is_locked, waiting_lock
 
 HOLD = """
 import sys
@@ -48,3 +49,31 @@ def test_a_lock_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
         process.wait()
         with exclusive_lock(path, "busy"):
             pass
+
+
+def test_a_waiting_lock_is_held_by_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "lock"
+    events: list[str] = []
+    is_waiting = threading.Event()
+
+    def wait_and_hold() -> None:
+        with waiting_lock(path, is_waiting.set):
+            events.append("second")
+
+    thread = threading.Thread(target=wait_and_hold)
+    with waiting_lock(path, lambda: pytest.fail("nobody else holds it")):
+        thread.start()
+        assert is_waiting.wait(60)
+        events.append("first")
+    thread.join()
+    assert events == ["first", "second"]
+
+
+def test_is_locked_tells_whether_the_lock_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    with exclusive_lock(path, "busy"):
+        assert is_locked(path)
+    assert not is_locked(path)
+    with exclusive_lock(path, "busy"):  # looking has not kept it
+        pass
