@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexnet.cli.options import CROPS, JSON, PATH, SPLIT, parse_crops, runtime_options
+from alexnet.cli.options import (
+    CROPS,
+    JSON,
+    LOCATION,
+    MODEL,
+    PATH,
+    SPLIT,
+    parse_crops,
+    runtime_options,
+)
 from alexnet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="MODEL... DATASET")
+@click.argument("paths", type=LOCATION, nargs=-1, required=True, metavar="MODEL... DATASET")
 @SPLIT
 @CROPS
 @click.option("--dense", is_flag=True, help="Average every position of the whole square instead.")
@@ -44,8 +53,9 @@ def evaluate(
 ) -> None:
     """Score a MODEL, or several as an ensemble, on a DATASET.
 
-    MODEL is a model file or a run's directory; the probabilities of several are averaged. DATASET
-    is a directory or an address (http://HOST/DATASET, s3://BUCKET/DATASET).
+    MODEL is a model file, a run's directory or a name of `alexnet weights`; the probabilities of
+    several are averaged. DATASET is a directory or an address (http://HOST/DATASET,
+    s3://BUCKET/DATASET).
 
     --weights val fits the weights of least loss on the validation split, to score another one.
     --submission writes a line for each image, in the order of file names: its five likeliest
@@ -67,7 +77,7 @@ def evaluate(
     with init_distributed() as ranks:
         runtime = with_parallelism(make_runtime(device, precision, workers), "data", ranks)
         evaluation = api.evaluate_models(
-            models,
+            [MODEL.convert(model, None, None) for model in models],
             dataset,
             runtime,
             split=split,

@@ -7,6 +7,7 @@ import click
 from alexnet.cli.options import (
     JSON,
     LAYER,
+    LOCATION,
     MODEL,
     PATH,
     SPLIT,
@@ -17,7 +18,7 @@ from alexnet.cli.options import (
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", type=LOCATION, nargs=-1, required=True, metavar="PATH...")
 @LAYER
 @click.option("--out", type=PATH, required=True, metavar="FILE.npy", help="Where the rows go.")
 @SPLIT
@@ -36,9 +37,9 @@ def features(
 ) -> None:
     """Write a layer's output for images to a .npy file.
 
-    MODEL is a model file or a run's directory. PATHs are files, folders or patterns, or a single
-    dataset. FILE.npy gets a float32 row for each image, in their order; their names go into
-    FILE.names, one JSON string a line.
+    MODEL is a model file, a run's directory or a name of `alexnet weights`. PATHs are files,
+    folders or patterns, or a single dataset. FILE.npy gets a float32 row for each image, in their
+    order; their names go into FILE.names, one JSON string a line.
 
     \b
     Example:  alexnet features run photos --layer fc7 --out photos.npy

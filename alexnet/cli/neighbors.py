@@ -8,6 +8,7 @@ import click
 from alexnet.cli.options import (
     JSON,
     LAYER,
+    LOCATION,
     MODEL,
     PATH,
     require_all_readable,
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.argument("dataset")
-@click.argument("images", nargs=-1, metavar="[IMAGE...]")
+@click.argument("dataset", type=LOCATION)
+@click.argument("images", type=LOCATION, nargs=-1, metavar="[IMAGE...]")
 @click.option(
     "--records",
     type=click.IntRange(1),
@@ -78,9 +79,9 @@ def neighbors(
 ) -> None:
     """Find the images of a DATASET that are nearest to others.
 
-    MODEL is a model file or a run's directory. IMAGEs are files, folders or patterns; or records
-    of the dataset, with --records. The features of the searched split are computed once and kept
-    in a directory next to the model file.
+    MODEL is a model file, a run's directory or a name of `alexnet weights`. IMAGEs are files,
+    folders or patterns; or records of the dataset, with --records. The features of the searched
+    split are computed once and kept in a directory next to the model file.
 
     \b
     Examples:  alexnet neighbors run dataset cat.jpg --out neighbors.png

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import click
+from click.shell_completion import CompletionItem
 
 from alexnet.core.errors import AlexNetError
 
@@ -23,18 +24,39 @@ class OrderedGroup(click.Group):
 
 
 class ModelFile(click.Path):
-    """The type of a MODEL: a model file, or a run's directory, which stands for its best model."""
+    """The type of a MODEL: a model file, a run's directory, or the name of public weights.
+
+    A directory stands for its run's best model. Weights are fetched where they are not in the
+    cache, with their progress and their license on standard error.
+    """
 
     name = "model"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path of the model file; AlexNetError for a directory without one."""
+        """Return the path of the model file; AlexNetError where there is none."""
+        if ctx is not None and ctx.resilient_parsing:  # only the shell's completion asks
+            return Path(value)
+
+        from alexnet.core.console import print_status, progress_bar
         from alexnet.models.model_file import find_model_file
 
-        return find_model_file(Path(value))
+        return find_model_file(Path(value), progress_bar, print_status)
+
+
+class Location(click.ParamType):
+    """The type of a path, a pattern or an address, kept as text; the shell completes paths."""
+
+    name = "path"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete files and folders."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 PATH = click.Path(path_type=Path)
+LOCATION = Location()
 MODEL = ModelFile()
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")

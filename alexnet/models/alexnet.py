@@ -7,6 +7,7 @@ makes it faster is a rewrite of this module, in `fusion`.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +17,15 @@ from torch.nn import functional as F
 from alexnet.core.errors import UsageError
 from alexnet.models.init import init_layer, init_weights
 from alexnet.models.layers import Dropout
-from alexnet.models.shapes import LayerShape, infer_shapes, module_names, require_num_classes
+from alexnet.models.shapes import (
+    LayerShape,
+    infer_shapes,
+    module_names,
+    require_num_classes,
+    weight_shape,
+)
 from alexnet.recipes.layers import Linear, WeightedLayer
-from alexnet.recipes.presets import get_recipe
+from alexnet.recipes.presets import RECIPES, get_recipe
 from alexnet.recipes.recipe import Network
 
 
@@ -167,8 +174,8 @@ def create_model(recipe: str = "modern", num_classes: int | None = None, seed: i
 
 
 @torch.no_grad()
-def load_matching(model: AlexNet, other: AlexNet) -> None:
-    """Copy another model's layers of the same names.
+def load_matching(model: AlexNet, other: AlexNet, recipe: str = "custom") -> None:
+    """Copy another model's layers of the same names; `recipe`: the name of the other's recipe.
 
     A new head, and layers that the other does not have, stay as they are. UsageError where a layer
     other than the head has another shape, or none is shared.
@@ -188,5 +195,19 @@ def load_matching(model: AlexNet, other: AlexNet) -> None:
         elif not name.startswith(f"{head}."):
             raise UsageError(
                 f"--init-from: {name} is {tuple(other_tensor.shape)} in the model, "
-                f"{tuple(mine.shape)} in this recipe; use the model's own recipe"
+                f"{tuple(mine.shape)} in this recipe; use {_fitting_setting(model, other, recipe)}"
             )
+
+
+def _fitting_setting(model: AlexNet, other: AlexNet, recipe: str) -> str:
+    """Return what would make a model's layers fit another's: its input, or else its recipe."""
+    shapes = infer_shapes(replace(model.spec, input=other.spec.input), model.num_classes)
+    if _hidden_shapes(shapes) == _hidden_shapes(other.shapes):
+        return f"--set network.input={','.join(map(str, other.spec.input))}"
+    return f"--recipe {recipe}" if recipe in RECIPES else "the model's own recipe"
+
+
+def _hidden_shapes(shapes: tuple[LayerShape, ...]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weights by layer, without the head's."""
+    weighted = [shape for shape in shapes if isinstance(shape.layer, WeightedLayer)]
+    return {shape.name: weight_shape(shape) for shape in weighted[:-1]}

@@ -5,7 +5,7 @@ header holds the recipe, how images are decoded, the classes and the provenance,
 all. So whoever has the file preprocesses images as training did.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from alexnet.core.console import ProgressFn, Stage, same_for_every_stage
 from alexnet.core.device import Runtime
 from alexnet.core.errors import AlexNetError, UsageError, require
-from alexnet.core.safetensors_io import read_tensors, write_tensors
+from alexnet.core.safetensors_io import (
+    read_digest,
+    read_document,
+    read_tensors,
+    write_tensors,
+)
 from alexnet.data.images import DecodeConfig
 from alexnet.data.prepared import ColorStats, PreparedDataset
 from alexnet.data.transforms import Preprocessor
@@ -46,14 +52,30 @@ class Classifier:
     provenance: Mapping[str, Any]
 
 
-def load_model(path: str | Path) -> tuple[AlexNet, Preprocessor]:
-    """Load a model and its preprocessor from a model file or a run's directory.
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says of its model, without the weights; see Classifier, Preprocessor."""
 
+    recipe: Recipe
+    decode_config: DecodeConfig
+    classes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+
+def load_model(
+    path: str | Path, *, progress: ProgressFn | None = None
+) -> tuple[AlexNet, Preprocessor]:
+    """Load a model and its preprocessor from a model file or a run's directory, or by name.
+
+    "torchvision", "caffe" and "caffenet", where there is no such file or directory, are public
+    weights, fetched at their first use (`alexnet weights` lists them with their licenses);
+    `progress` is then called with (done, all) bytes.
     The model is on the CPU in float32, in eval mode, its parameters trainable:
     `model(preprocessor(["cat.jpg"])).softmax(1)` are probabilities (1, classes). AlexNetError where
-    the path is neither, or the file is damaged.
+    the path is none of these, or the file is damaged.
     """
-    classifier = read_model_file(Path(path))
+    report = None if progress is None else same_for_every_stage(progress)
+    classifier = read_model_file(find_model_file(Path(path), report))
     classifier.model.requires_grad_(True)
     return classifier.model, classifier.preprocessor
 
@@ -67,7 +89,27 @@ def save_model(path: str | Path, model: AlexNet, preprocess: Preprocessor) -> No
 
     >>> save_model("finetuned.safetensors", model, preprocess)  # doctest: +SKIP
     """
-    classifier = make_classifier(model, preprocess)
+    write_classifier(Path(path), make_classifier(model, preprocess))
+
+
+def write_classifier(path: Path, classifier: Classifier) -> None:
+    """Write a classifier as a model file; UsageError where its layers are not those of its network.
+
+    AlexNetError where it cannot be written.
+    """
+    model = classifier.model
+    require_own_weights(model, path)
+    write_model_file(
+        path,
+        model.state_dict(),
+        classifier.preprocessor,
+        classifier.recipe,
+        classifier.provenance,
+    )
+
+
+def require_own_weights(model: AlexNet, path: str | Path) -> None:
+    """UsageError, about writing `path`, unless a model's weights are those of its network."""
     weights = model.state_dict()
     with torch.device("meta"):
         expected = _shapes(AlexNet(model.spec, model.num_classes).state_dict())
@@ -75,9 +117,8 @@ def save_model(path: str | Path, model: AlexNet, preprocess: Preprocessor) -> No
         names = sorted({name for name, _ in _shapes(weights).items() ^ expected.items()})
         raise UsageError(
             f"{path}: the weights do not fit the model's network in {', '.join(names)}; "
-            "a model file holds a recipe's layers: replace the last with model.reset_classifier"
+            "a file holds a recipe's layers: replace the last with model.reset_classifier"
         )
-    write_model_file(Path(path), weights, preprocess, classifier.recipe, classifier.provenance)
 
 
 def make_classifier(model: AlexNet, preprocess: Preprocessor) -> Classifier:
@@ -106,16 +147,25 @@ def load_classifier(path: Path, runtime: Runtime) -> Classifier:
     return classifier
 
 
-def find_model_file(path: Path) -> Path:
-    """Return the model file that a path stands for: a model file, or a run's directory.
+def find_model_file(
+    path: Path, stage: Stage | None = None, notify: Callable[[str], None] | None = None
+) -> Path:
+    """Return the model file that a path stands for: a model file, a run's directory, or a name.
 
-    AlexNetError where it is neither.
+    A name of public weights counts where there is no such file or directory; they are fetched and
+    told of as `pretrained.provide_model` says. AlexNetError where it is none of these.
     """
-    expected = "expected a model file or a run's directory, as `alexnet train` writes them"
+    # the importers of public weights write model files with this module
+    from alexnet.models.pretrained import PRETRAINED, provide_model
+
+    names = ", ".join(PRETRAINED)
+    expected = f"expected a model file, a run's directory, or public weights by name: {names}"
     if path.is_dir():
         if not (path / MODEL_FILE).is_file():
             raise AlexNetError(f"{path}: a directory without {MODEL_FILE}; {expected}")
         return path / MODEL_FILE
+    if not path.exists() and str(path) in PRETRAINED:
+        return provide_model(str(path), stage, notify)
     if not path.is_file():
         raise AlexNetError(f"{path}: no such file or directory; {expected}")
     if _is_pytorch_file(path):
@@ -124,6 +174,20 @@ def find_model_file(path: Path) -> Path:
             "then alexnet.save_model writes a model file"
         )
     return path
+
+
+def model_digest(path: Path) -> str:
+    """Return the hash of a model file's content, from its header; AlexNetError."""
+    return read_digest(path, FORMAT)
+
+
+def is_model_file(path: Path) -> bool:
+    """Tell whether there is a model file at a path, by its header."""
+    try:
+        model_digest(path)
+    except AlexNetError:
+        return False
+    return True
 
 
 def _is_pytorch_file(path: Path) -> bool:
@@ -179,17 +243,17 @@ def read_model_file(path: Path) -> Classifier:
     """
     path = find_model_file(path)
     tensors, metadata = read_tensors(path, FORMAT)
-    recipe = _read_recipe(path, metadata)
-    classes = tuple(metadata["classes"])
+    info = _make_info(path, metadata)
+    recipe = info.recipe
     preprocessor = Preprocessor(
-        DecodeConfig.from_json(metadata["decode_config"]),
+        info.decode_config,
         recipe.network.input,
         recipe.augmentation,
-        classes,
+        info.classes,
         tensors.pop(MEAN).numpy(),
         ColorStats(*(tensors.pop(f"{COLOR}.{part}").numpy() for part in COLOR_PARTS)),
     )
-    model = AlexNet(recipe.network, len(classes))
+    model = AlexNet(recipe.network, len(info.classes))
     expected = _shapes(model.state_dict())
     if _shapes(tensors) != expected:
         raise AlexNetError(
@@ -198,7 +262,21 @@ def read_model_file(path: Path) -> Classifier:
         )
     model.load_state_dict(tensors)
     model.eval().requires_grad_(False)
-    return Classifier(model, preprocessor, recipe, metadata["provenance"])
+    return Classifier(model, preprocessor, recipe, info.provenance)
+
+
+def read_model_info(path: Path) -> ModelInfo:
+    """Read what a model file says of its model, in milliseconds; AlexNetError as for the whole."""
+    return _make_info(path, read_document(path, FORMAT))
+
+
+def _make_info(path: Path, metadata: Mapping[str, Any]) -> ModelInfo:
+    return ModelInfo(
+        _read_recipe(path, metadata),
+        DecodeConfig.from_json(metadata["decode_config"]),
+        tuple(metadata["classes"]),
+        metadata["provenance"],
+    )
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:

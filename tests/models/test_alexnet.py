@@ -259,6 +259,21 @@ def test_load_matching_copies_all_layers_but_a_different_head() -> None:
         load_matching(model, narrower)
 
 
+def test_load_matching_names_the_setting_that_makes_layers_fit() -> None:
+    recipe = tiny(ORIGINAL)
+    larger = replace(recipe.network, input=(3, 131, 131))
+    source = init_weights(AlexNet(larger, 9), seed=1)
+    model = init_weights(AlexNet(recipe.network, 7), seed=2)
+    with pytest.raises(UsageError, match=r"fc6.weight is .*; use --set network.input=3,131,131$"):
+        load_matching(model, source, "original")
+    load_matching(AlexNet(larger, 7), source)
+    other = init_weights(AlexNet(tiny(get_recipe("owt")).network, 7), seed=0)
+    with pytest.raises(UsageError, match="conv1.weight is .*; use --recipe owt$"):
+        load_matching(model, other, "owt")
+    with pytest.raises(UsageError, match="use the model's own recipe$"):
+        load_matching(model, other, "custom")
+
+
 @pytest.mark.parametrize(
     "recipe", [ORIGINAL, MODERN, get_recipe("separate")], ids=lambda recipe: recipe.name
 )

@@ -16,6 +16,7 @@ from alexnet.models.model_file import (
     load_classifier,
     make_preprocessor,
     read_model_file,
+    read_model_info,
     write_model_file,
 )
 from alexnet.recipes.presets import ORIGINAL
@@ -48,6 +49,19 @@ def test_a_model_comes_back_as_it_was_written(model_file: Path, dataset: Prepare
     preprocessor = classifier.preprocessor
     assert np.array_equal(preprocessor.mean, dataset.mean)
     assert np.array_equal(preprocessor.color.eigenvectors, dataset.color.eigenvectors)
+
+
+def test_a_model_can_be_described_without_its_weights(
+    model_file: Path, dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    info = read_model_info(model_file)
+    assert info.recipe == tiny(ORIGINAL)
+    assert info.classes == dataset.classes
+    assert info.decode_config == dataset.decode_config
+    assert info.provenance == {"epoch": 3}
+    (tmp_path / "other.safetensors").write_bytes(b"other")
+    with pytest.raises(AlexNetError, match="not a file of format"):
+        read_model_info(tmp_path / "other.safetensors")
 
 
 @pytest.mark.parametrize("give_run", [False, True], ids=["model file", "run directory"])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 import pytest
 import torch
 from torch import Tensor

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from alexnet.core.errors import AlexNetError
@@ -15,37 +15,9 @@ from alexnet.models.convert.torchvision import LAYER_NAMES, import_torchvision
 from alexnet.models.model_file import read_model_file
 from alexnet.recipes.presets import get_recipe
 from tests.helpers.caffe_files import narrow, random_weights
+from tests.helpers.torchvision_net import CLASSES, Theirs
 
-CLASSES = 10
-UNITS = 16  # hidden ones, 4096 in theirs
 State = dict[str, Tensor]
-
-
-class Theirs(nn.Module):
-    """Their network, layer for layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            *(nn.Conv2d(3, 64, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
-            *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
-            *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)),
-        )
-        self.avgpool = nn.AdaptiveAvgPool2d((6, 6))
-        self.classifier = nn.Sequential(
-            *(nn.Dropout(), nn.Linear(256 * 6 * 6, UNITS), nn.ReLU()),
-            *(nn.Dropout(), nn.Linear(UNITS, UNITS), nn.ReLU()),
-            nn.Linear(UNITS, CLASSES),
-        )
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return the logits of pixels (N, 3, 224, 224), 0 to 255."""
-        mean = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
-        std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-        x = (pixels / 255 - mean) / std
-        return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
 @pytest.fixture(autouse=True)

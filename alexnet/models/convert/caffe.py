@@ -8,7 +8,7 @@ constants of the norms are not in the file: they are the recipe's. Formats older
 HDF5 are not supported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -70,11 +70,16 @@ T = TypeVar("T")
 
 
 def import_caffe(
-    file: Path, model: Path, mean: Path | None = None, classes: tuple[str, ...] | None = None
+    file: Path,
+    model: Path,
+    mean: Path | None = None,
+    classes: tuple[str, ...] | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> Imported:
     """Write a model file with the weights of a .caffemodel.
 
-    `mean`: its mean.binaryproto; without one, the mean is Caffe's mean color. AlexNetError.
+    `mean`: its mean.binaryproto; without one, the mean is Caffe's mean color. `origin`: what else
+    the model's provenance says. AlexNetError.
     """
     layers = read_caffemodel(file)
     recipe = _recipe_of(file, layers)
@@ -88,7 +93,7 @@ def import_caffe(
     require_fitting_weights(file, weights, recipe, units)
     weights["conv1.weight"] = weights["conv1.weight"].flip(1)
     mean_image = constant_mean(*MEAN_COLOR) if mean is None else read_mean(mean)
-    return write_imported(file, model, weights, recipe, mean_image, classes)
+    return write_imported(file, model, weights, recipe, mean_image, classes, origin)
 
 
 def read_caffemodel(file: Path) -> dict[str, list[Blob]]:
@@ -102,12 +107,17 @@ def read_caffemodel(file: Path) -> dict[str, list[Blob]]:
     return layers
 
 
+def read_blob(file: Path) -> Blob:
+    """Read a .binaryproto, a single blob, in the shape it has; AlexNetError."""
+    return _parse_file(file, "a mean.binaryproto", _parse_blob)
+
+
 def read_mean(file: Path) -> np.ndarray:
     """Read a mean.binaryproto, 3 x 256 x 256 in B, G, R, as a mean image; AlexNetError.
 
     Returns float32 (256, 256, 3) in R, G, B.
     """
-    mean = _drop_leading_ones(_parse_file(file, "a mean.binaryproto", _parse_blob), 3)
+    mean = _drop_leading_ones(read_blob(file), 3)
     if mean.shape != (3, IMAGE_SIZE, IMAGE_SIZE):
         raise AlexNetError(
             f"{file}: a mean image of {format_shape(mean.shape)}; "

@@ -102,9 +102,11 @@ def write_imported(
     recipe: Recipe,
     mean: np.ndarray,
     classes: tuple[str, ...] | None,
+    origin: Mapping[str, str] | None = None,
 ) -> Imported:
     """Write the model file of fitting weights; `mean` float32 (256, 256, 3), RGB, 0 to 255.
 
+    `origin`: what else its provenance says, such as a license.
     AlexNetError where there are not as many class names as classes, or it cannot be written.
     """
     units = len(weights["fc8.bias"])
@@ -113,7 +115,7 @@ def write_imported(
         raise AlexNetError(
             f"{source}: {len(names)} class names for the {units} units of fc8; give one per unit"
         )
-    provenance = {"imported": source.name, "sha256": _sha256(source)}
+    provenance = {"imported": source.name, "sha256": _sha256(source), **(origin or {})}
     write_model_file(model, weights, _preprocessor(recipe, mean, names), recipe, provenance)
     parameters = sum(prod(weight.shape) for weight in weights.values())
     return Imported(recipe.name, units, parameters)

@@ -1,4 +1,4 @@
-"""Import torchvision's AlexNet: a .pth file, as a model file of recipe `owt`.
+"""torchvision's AlexNet: import a .pth file as a model file of recipe `owt`, and the way back.
 
 It is the network of "One weird trick" (2014), and sees (x / 255 - mean) / std, channel by channel;
 our preprocessing has one scale for all channels. So the deviations, and what the recipe's scale
@@ -42,18 +42,57 @@ MEAN = (0.485, 0.456, 0.406)  # of R, G, B; white is 1
 STD = (0.229, 0.224, 0.225)
 
 
-def import_torchvision(file: Path, model: Path, classes: tuple[str, ...] | None = None) -> Imported:
+def import_torchvision(
+    file: Path,
+    model: Path,
+    classes: tuple[str, ...] | None = None,
+    origin: Mapping[str, str] | None = None,
+) -> Imported:
     """Write a model file with the weights of a state dict, or of a checkpoint that holds one.
 
+    `origin`: what else the model's provenance says.
     AlexNetError where the file cannot be read safely, or is of another network.
     """
     recipe = get_recipe("owt")
     weights = _rename(file, read_state_dict(file))
     require_fitting_weights(file, weights, recipe, weights["fc8.bias"].numel())
-    divisor = 255 * recipe.augmentation.scale * torch.tensor(STD, dtype=torch.float64)
-    weights["conv1.weight"] = (weights["conv1.weight"].double() / divisor[:, None, None]).float()
+    weights["conv1.weight"] = _divided(weights["conv1.weight"], recipe.augmentation.scale)
     red, green, blue = (255 * value for value in MEAN)
-    return write_imported(file, model, weights, recipe, constant_mean(red, green, blue), classes)
+    mean = constant_mean(red, green, blue)
+    return write_imported(file, model, weights, recipe, mean, classes, origin)
+
+
+def to_state_dict(weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Return weights of the network `owt`, by our names, as torchvision's state dict.
+
+    `scale`: of the preprocessing they were trained with. The importer returns the same weights,
+    bit by bit, where it can: of conv1 it returns some values a last place off, unless they came
+    from torchvision in the first place.
+    """
+    state = {theirs: weights[ours] for theirs, ours in _their_names().items()}
+    state["features.0.weight"] = _multiplied(weights["conv1.weight"], scale)
+    return state
+
+
+def _divided(conv1: Tensor, scale: float) -> Tensor:
+    """Return conv1's weight for our input, (pixels - mean) * scale, from theirs."""
+    return (conv1.double() / _divisor(scale)).float()
+
+
+def _multiplied(conv1: Tensor, scale: float) -> Tensor:
+    """Return conv1's weight for their input from ours: of the nearest, those that divide back."""
+    nearest = (conv1.double() * _divisor(scale)).float()
+    infinity = torch.tensor(torch.inf)
+    best = nearest.clone()
+    for neighbor in (nearest.nextafter(-infinity), nearest.nextafter(infinity)):
+        better = (_divided(best, scale) != conv1) & (_divided(neighbor, scale) == conv1)
+        best = torch.where(better, neighbor, best)
+    return best
+
+
+def _divisor(scale: float) -> Tensor:
+    """Return, for each color, what one of their input's units is in ours: float64 (3, 1, 1)."""
+    return (255 * scale * torch.tensor(STD, dtype=torch.float64))[:, None, None]
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
@@ -106,11 +145,7 @@ def _is_plain_tensor(value: Any) -> bool:
 
 def _rename(file: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors under our names; AlexNetError where some are missing or unknown."""
-    names = {
-        f"{theirs}.{part}": f"{ours}.{part}"
-        for theirs, ours in LAYER_NAMES.items()
-        for part in ("weight", "bias")
-    }
+    names = _their_names()
     missing = [name for name in names if name not in state]
     unknown = [name for name in state if name not in names]
     if missing or unknown:
@@ -120,3 +155,12 @@ def _rename(file: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             f"expected {', '.join(LAYER_NAMES)}"
         )
     return {ours: state[theirs] for theirs, ours in names.items()}
+
+
+def _their_names() -> dict[str, str]:
+    """Return the names of all parameters, theirs -> ours."""
+    return {
+        f"{theirs}.{part}": f"{ours}.{part}"
+        for theirs, ours in LAYER_NAMES.items()
+        for part in ("weight", "bias")
+    }
