@@ -27,6 +27,8 @@ from alexnet.data.statistics import ColorStats
 from alexnet.recipes.layers import Shape
 from alexnet.recipes.recipe import Augmentation
 
+Offset = tuple[int, int]  # row and column of a crop's top left pixel
+
 
 @runtime_checkable
 class RecordTransform(Protocol):
@@ -146,28 +148,28 @@ class Preprocessor:
         """The largest offset of a crop, pixels: record size - crop size."""
         return self.decode_config.size - self.input_shape[1]
 
+    @cached_property
+    def center_mean(self) -> np.ndarray:
+        """The mean at test: center crop of the mean image, (H, W, C), or the mean color, (C,)."""
+        if self.augmentation.mean == "color":
+            return self.mean.mean((0, 1), dtype=np.float64).astype(np.float32)
+        return self._crop(self.mean[None], self._center, mirror=False)[0]
+
     def center_crop(self, images: np.ndarray) -> np.ndarray:
         """Return the center crop of each record uint8 (N, S, S, C): (N, H, W, C)."""
         return self._crop(images, self._center, mirror=False)
 
     def test_crops(self, images: np.ndarray, count: int) -> np.ndarray:
         """Return 1, 9 or 10 crops of each record uint8 (N, S, S, C): (N, count, H, W, C)."""
-        if count == 1:
-            return self.center_crop(images)[:, None]
-        if count == 9:
-            return self.nine_crops(images)
-        if count == 10:
-            return self.ten_crops(images)
-        raise UsageError(f"test crops: found {count}, expected 1, 9 or 10")
+        crops = [self._crop(images, offset, mirror) for offset, mirror in self.crop_offsets(count)]
+        return np.stack(crops, 1)
 
     def nine_crops(self, images: np.ndarray) -> np.ndarray:
         """Return a grid of 3 x 3 crops, row by row: (N, 9, H, W, C).
 
         This is the 2012 program's test on CIFAR-10.
         """
-        offsets = (0, self.margin // 2, self.margin)
-        crops = [self._crop(images, (top, left), False) for top in offsets for left in offsets]
-        return np.stack(crops, 1)
+        return self.test_crops(images, 9)
 
     def ten_crops(self, images: np.ndarray) -> np.ndarray:
         """Return the corners and the center, then the same mirrored: (N, 10, H, W, C).
@@ -175,10 +177,20 @@ class Preprocessor:
         The order is top left, top right, center, bottom left, bottom right. Source: paper, section
         4.1.
         """
+        return self.test_crops(images, 10)
+
+    def crop_offsets(self, count: int) -> list[tuple[Offset, bool]]:
+        """Return the (top, left) of each of 1, 9 or 10 test crops, and whether it is mirrored."""
         low = self.margin
-        offsets = ((0, 0), (0, low), self._center, (low, 0), (low, low))
-        crops = [self._crop(images, at, mirror) for mirror in (False, True) for at in offsets]
-        return np.stack(crops, 1)
+        if count == 1:
+            return [(self._center, False)]
+        if count == 9:
+            grid = (0, low // 2, low)
+            return [((top, left), False) for top in grid for left in grid]
+        if count == 10:
+            offsets = ((0, 0), (0, low), self._center, (low, 0), (low, low))
+            return [(offset, mirror) for mirror in (False, True) for offset in offsets]
+        raise UsageError(f"test crops: found {count}, expected 1, 9 or 10")
 
     def normalize(
         self,
@@ -187,7 +199,7 @@ class Preprocessor:
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Return test crops (N, H, W, C) less the mean of the center crop, scaled: (N, C, H, W)."""
-        mean = Mean(self._center_mean)
+        mean = Mean(self.center_mean)
         x = _as_tensor(crops).to(device)
         return crop_normalize.normalize(x, mean, self.augmentation.scale, dtype)
 
@@ -202,7 +214,7 @@ class Preprocessor:
         A mean image is subtracted from the whole record, so each position loses the mean of its own
         place.
         """
-        mean = self._center_mean if self.augmentation.mean == "color" else self.mean
+        mean = self.center_mean if self.augmentation.mean == "color" else self.mean
         x = _as_tensor(images).to(device)
         return crop_normalize.normalize(x, Mean(mean), self.augmentation.scale, dtype)
 
@@ -223,7 +235,7 @@ class Preprocessor:
         crops = crops.to(device)
         if size != crops.shape[2]:
             crops = crop_normalize.resize(crops, size)
-        mean = Mean(self._center_mean)
+        mean = Mean(self.center_mean)
         placement = None
         if self.augmentation.mean == "image" and self.augmentation.mean_at == "crop":
             mean = Mean(self.mean, follows_crop=True)
@@ -251,18 +263,11 @@ class Preprocessor:
         return scale / (1 + color_jitter) if self.augmentation.rescale_by_jitter else scale
 
     @property
-    def _center(self) -> tuple[int, int]:
+    def _center(self) -> Offset:
         """The offset of the center crop."""
         return self.margin // 2, self.margin // 2
 
-    @cached_property
-    def _center_mean(self) -> np.ndarray:
-        """The mean at test: center crop of the mean image, (H, W, C), or the mean color, (C,)."""
-        if self.augmentation.mean == "color":
-            return self.mean.mean((0, 1), dtype=np.float64).astype(np.float32)
-        return self._crop(self.mean[None], self._center, mirror=False)[0]
-
-    def _crop(self, images: np.ndarray, offset: tuple[int, int], mirror: bool) -> np.ndarray:
+    def _crop(self, images: np.ndarray, offset: Offset, mirror: bool) -> np.ndarray:
         """Return the same crop (N, H, W, C) of each image (N, S, S, C)."""
         top, left = offset
         _, height, width = self.input_shape

@@ -14,7 +14,7 @@ from alexnet.models.shapes import bias_shape, infer_shapes, weight_shape
 from alexnet.recipes.layers import Linear, WeightedLayer
 from alexnet.recipes.recipe import Recipe
 
-TYPES = {  # descriptor.proto's numbers; enum is written as uint32
+TYPES = {  # descriptor.proto's numbers; enum without names is written as uint32
     "double": 1,
     "float": 2,
     "int64": 3,
@@ -26,14 +26,21 @@ TYPES = {  # descriptor.proto's numbers; enum is written as uint32
 }
 
 
+ENUM = 14
+
+
 class FieldSpec(NamedTuple):
-    """A field of a message; `message`: the type of the message in it, if it is one."""
+    """A field of a message; `message`: the type of the message in it, if it is one.
+
+    `values`: the names of the values 0, 1, ... of an enumeration that text formats spell out.
+    """
 
     number: int
     type: str
     repeated: bool = False
     packed: bool = False
     message: str = ""
+    values: tuple[str, ...] = ()
 
 
 def repeated(number: int, type: str) -> FieldSpec:
@@ -49,6 +56,11 @@ def packed(number: int, type: str) -> FieldSpec:
 def repeated_message(number: int, message: str) -> FieldSpec:
     """Return a repeated field of messages of one type."""
     return FieldSpec(number, "message", repeated=True, message=message)
+
+
+def one_message(number: int, message: str) -> FieldSpec:
+    """Return a field of one message."""
+    return FieldSpec(number, "message", message=message)
 
 
 SCHEMA: dict[str, dict[str, FieldSpec]] = {
@@ -83,7 +95,41 @@ SCHEMA: dict[str, dict[str, FieldSpec]] = {
         "top": repeated(4, "string"),
         "loss_weight": repeated(5, "float"),
         "blobs": repeated_message(7, "BlobProto"),
+        "concat_param": one_message(104, "ConcatParameter"),
+        "convolution_param": one_message(106, "ConvolutionParameter"),
+        "dropout_param": one_message(108, "DropoutParameter"),
+        "inner_product_param": one_message(117, "InnerProductParameter"),
+        "lrn_param": one_message(118, "LRNParameter"),
+        "pooling_param": one_message(121, "PoolingParameter"),
+        "power_param": one_message(122, "PowerParameter"),
+        "slice_param": one_message(126, "SliceParameter"),
+        "input_param": one_message(143, "InputParameter"),
     },
+    "ConcatParameter": {"axis": FieldSpec(2, "int32")},
+    "ConvolutionParameter": {
+        "num_output": FieldSpec(1, "int32"),
+        "pad": repeated(3, "int32"),
+        "kernel_size": repeated(4, "int32"),
+        "group": FieldSpec(5, "int32"),
+        "stride": repeated(6, "int32"),
+    },
+    "DropoutParameter": {"dropout_ratio": FieldSpec(1, "float")},
+    "InnerProductParameter": {"num_output": FieldSpec(1, "int32")},
+    "InputParameter": {"shape": repeated_message(1, "BlobShape")},
+    "LRNParameter": {
+        "local_size": FieldSpec(1, "int32"),
+        "alpha": FieldSpec(2, "float"),
+        "beta": FieldSpec(3, "float"),
+        "norm_region": FieldSpec(4, "enum", values=("ACROSS_CHANNELS", "WITHIN_CHANNEL")),
+        "k": FieldSpec(5, "float"),
+    },
+    "PoolingParameter": {
+        "pool": FieldSpec(1, "enum", values=("MAX", "AVE", "STOCHASTIC")),
+        "kernel_size": FieldSpec(2, "int32"),
+        "stride": FieldSpec(3, "int32"),
+    },
+    "PowerParameter": {"power": FieldSpec(1, "float"), "scale": FieldSpec(2, "float")},
+    "SliceParameter": {"axis": FieldSpec(3, "int32")},
     "NetParameter": {
         "name": FieldSpec(1, "string"),
         "layers": repeated_message(2, "V1LayerParameter"),
@@ -110,6 +156,12 @@ def message_classes() -> dict[str, Any]:
             )
             if spec.message:
                 field.type_name = f".caffe.{spec.message}"
+            if spec.values:
+                field.type = ENUM
+                field.type_name = f".caffe.{message}.{name}_values"
+                names = descriptor.enum_type.add(name=f"{name}_values").value
+                for number, value in enumerate(spec.values):
+                    names.add(name=value, number=number)
             if spec.repeated and spec.type not in ("message", "string"):
                 field.options.packed = spec.packed
     pool = descriptor_pool.DescriptorPool()
