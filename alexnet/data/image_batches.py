@@ -6,8 +6,10 @@ dataset and must all be readable (`loader`).
 """
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -18,7 +20,7 @@ from alexnet.data.dataset_format import DESCRIPTION
 from alexnet.data.images import BadImage
 from alexnet.data.prefetch import prefetch
 from alexnet.data.prepared import Split
-from alexnet.data.readers.names import is_image_name
+from alexnet.data.readers.names import hidden_reason, is_image_name
 from alexnet.data.remote import is_address
 from alexnet.data.transforms import Preprocessor
 
@@ -67,38 +69,52 @@ def find_images(paths: Sequence[str]) -> list[Path]:
 
     AlexNetError where one of them has no images.
     """
-    files: list[Path] = []
+    return list(iterate_images(paths))
+
+
+def iterate_images(paths: Sequence[str]) -> Iterator[Path]:
+    """Yield the image files that `find_images` returns, listing one directory at a time.
+
+    AlexNetError where one of the paths has no images, when its turn comes.
+    """
     for path in paths:
-        matches = _matching_images(path)
-        if not matches:
+        images = _matching_images(path)
+        first = next(images, None)
+        if first is None:
             raise AlexNetError(
                 f"{path}: found {_describe_path(path)}, expected image files, directories of them "
                 "or a pattern"
             )
-        files += matches
-    return files
+        yield first
+        yield from images
 
 
-def _matching_images(text: str) -> list[Path]:
-    """Return the image files that one path or pattern stands for."""
-    path = Path(text)
-    if path.is_dir():
-        return _images_below(path)
-    if path.exists():
-        return [path]
-    files: list[Path] = []
-    for match in sorted(glob.glob(text, recursive=True)):
+def _matching_images(text: str) -> Iterator[Path]:
+    """Yield the image files that one path or pattern stands for."""
+    exists = Path(text).exists()
+    for match in [text] if exists else sorted(glob.glob(text, recursive=True)):
         path = Path(match)
-        files += _images_below(path) if path.is_dir() else [path]
-    return files
+        if path.is_dir():
+            yield from _images_below(path)
+        else:
+            yield path
 
 
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file() and is_image_name(file.relative_to(folder).as_posix())
-    )
+def _images_below(folder: Path) -> Iterator[Path]:
+    """Yield the images below a directory, sorted by the parts of their paths."""
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        raise AlexNetError(
+            f"{folder}: cannot be listed ({error.strerror}); expected a readable folder"
+        ) from error
+    for name in sorted(name for name in names if hidden_reason(name) is None):
+        path = folder / name
+        if path.is_dir():
+            if not path.is_symlink():
+                yield from _images_below(path)
+        elif is_image_name(name) and path.is_file():
+            yield path
 
 
 def _describe_path(path: str) -> str:
@@ -109,11 +125,14 @@ def _describe_path(path: str) -> str:
 
 def from_files(
     preprocessor: Preprocessor,
-    files: Sequence[Path],
+    files: Iterable[Path],
     workers: int,
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[ImageBatch]:
-    """Yield image files in order, decoded as the model's preprocessing decodes them."""
+    """Yield image files in order, decoded as the model's preprocessing decodes them.
+
+    No more of them are taken than the `workers` + 2 batches that are read ahead.
+    """
     return _read_batches(files, partial(_read_files, preprocessor), workers, batch_size)
 
 
@@ -125,11 +144,17 @@ def from_split(
 
 
 def _read_batches(
-    items: Sequence[T], read: Callable[[Sequence[T]], ImageBatch], workers: int, batch_size: int
+    items: Iterable[T], read: Callable[[Sequence[T]], ImageBatch], workers: int, batch_size: int
 ) -> Iterator[ImageBatch]:
     """Read the items in threads, `batch_size` at a time."""
-    starts = range(0, len(items), batch_size)
-    return prefetch((partial(read, items[i : i + batch_size]) for i in starts), workers)
+    return prefetch((partial(read, batch) for batch in _batches(items, batch_size)), workers)
+
+
+def _batches(items: Iterable[T], batch_size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of `batch_size`; the last may be shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, batch_size)):
+        yield batch
 
 
 def _read_files(preprocessor: Preprocessor, files: Sequence[Path]) -> ImageBatch:

@@ -1,21 +1,18 @@
 """Predict the classes of image files: the same probabilities `evaluate` gives to the same image.
 
 An image that cannot be read does not stop the others: its prediction holds the reason. Files are
-read ahead in threads and go through the model in batches.
+read ahead in threads, a few batches at most, and go through the model in batches: a million images
+need no more memory than a thousand.
 """
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from alexnet.core.atomic_io import write_bytes
 from alexnet.core.console import ProgressFn
 from alexnet.core.device import Runtime
 from alexnet.data.image_batches import from_files
@@ -51,13 +48,17 @@ class Prediction:
 
 def predict_files(
     classifier: Classifier,
-    files: Sequence[Path],
+    files: Iterable[Path],
     crops: int,
     runtime: Runtime,
     progress: ProgressFn = no_progress,
     top_k: int = TOP_K,
+    total: int = 0,
 ) -> Iterator[Prediction]:
-    """Yield the `top_k` likeliest classes of every file, averaged over 1, 9 or 10 crops."""
+    """Yield the `top_k` likeliest classes of every file, averaged over 1, 9 or 10 crops, in order.
+
+    `files` may be an iterator; `total`: how many there are, for the progress.
+    """
     done = 0
     size = max(1, CROPS_PER_BATCH // crops)
     for batch in from_files(classifier.preprocessor, files, runtime.workers, size):
@@ -71,23 +72,7 @@ def predict_files(
             else:
                 yield Prediction(Path(name), top_classes(classifier, next(remaining), top_k))
         done += len(batch.names)
-        progress(done, len(files))
-
-
-def write_csv(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write a row a file: path, class_1, probability_1, class_2, ..., error; AlexNetError."""
-    width = max((len(prediction.top) for prediction in predictions), default=0)
-    columns = [(f"class_{rank}", f"probability_{rank}") for rank in range(1, width + 1)]
-    text = io.StringIO(newline="")
-    rows = csv.writer(text)
-    rows.writerow(["path", *chain.from_iterable(columns), "error"])
-    for prediction in predictions:
-        pairs = [(name, f"{probability:.6f}") for name, probability in prediction.top]
-        pairs += [("", "")] * (width - len(pairs))
-        cells = chain.from_iterable(pairs)
-        rows.writerow([prediction.path, *cells, prediction.error or ""])
-    # a path may hold bytes that are not UTF-8
-    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+        progress(done, total)
 
 
 def top_classes(classifier: Classifier, probability: Tensor, top_k: int) -> TopClasses:

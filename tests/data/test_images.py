@@ -14,9 +14,11 @@ from alexnet.data import images as image_io
 from alexnet.data.images import (
     BadImage,
     DecodeConfig,
+    TooManyPixels,
     decode_record,
     encode_record,
     make_record,
+    read_size,
     to_square,
 )
 
@@ -221,6 +223,21 @@ def test_bad_images_raise_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason) as caught:
         to_square(data, SMALL)
     assert "\n" not in str(caught.value) and " at 0x" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"])
+def test_the_size_is_read_from_the_header(kind: str) -> None:
+    data = encode_file(draw_scene(60, 40), kind)
+    assert read_size(data) == (60, 40)
+    if kind not in ("WEBP", "TIFF"):  # these two say in the header where they end
+        assert read_size(data[: len(data) * 3 // 4]) == (60, 40)
+    with pytest.raises(BadImage, match="not an image"):
+        read_size(data[:1])
+
+
+def test_a_size_beyond_all_limits_is_told_apart() -> None:
+    with pytest.raises(TooManyPixels, match="exceeds"):
+        read_size(b"P6\n100000 100000\n255\n")
 
 
 def test_mutated_files_are_images_or_bad_images() -> None:
