@@ -10,7 +10,7 @@ width.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from alexnet.core.errors import UsageError, require
 
@@ -43,6 +43,15 @@ def output_size(side: int, kernel_size: int, stride: int, ceil_mode: bool) -> in
     return 1 + min(-(-rest // stride), (side - 1) // stride)
 
 
+class Window(NamedTuple):
+    """The rectangle of a layer's input that one output sees, and how the next one is placed."""
+
+    height: int = 1
+    width: int = 1
+    stride: int = 1
+    padding: int = 0
+
+
 @dataclass(frozen=True)
 class LayerSpec(ABC):
     """What a layer says of itself; by default no parameters, the output shaped as the input."""
@@ -66,6 +75,10 @@ class LayerSpec(ABC):
     def fan_in(self, in_shape: Shape) -> int:
         """Return how many values each output is computed from; 0 without parameters."""
         return 0
+
+    def window(self, in_shape: Shape) -> Window:
+        """Return the positions that an output sees; by default only its own."""
+        return Window()
 
     @abstractmethod
     def module(self, shape: "LayerShape", network: "Network") -> "nn.Module":
@@ -132,6 +145,9 @@ class Conv(LayerSpec):
     def fan_in(self, in_shape: Shape) -> int:
         return in_shape[0] // self.groups * self.kernel_size**2
 
+    def window(self, in_shape: Shape) -> Window:
+        return Window(self.kernel_size, self.kernel_size, self.stride, self.padding)
+
     def module(self, shape: "LayerShape", network: "Network") -> "nn.Module":
         from alexnet.models import layers
 
@@ -181,6 +197,9 @@ class LocallyConnected(LayerSpec):
     def fan_in(self, in_shape: Shape) -> int:
         return in_shape[0] * self.kernel_size**2
 
+    def window(self, in_shape: Shape) -> Window:
+        return Window(self.kernel_size, self.kernel_size, 1, self.padding)
+
     def module(self, shape: "LayerShape", network: "Network") -> "nn.Module":
         from alexnet.models import layers
 
@@ -223,6 +242,9 @@ class Linear(LayerSpec):
 
     def fan_in(self, in_shape: Shape) -> int:
         return prod(in_shape) // self.groups
+
+    def window(self, in_shape: Shape) -> Window:
+        return Window(*in_shape[1:])
 
     def module(self, shape: "LayerShape", network: "Network") -> "nn.Module":
         from alexnet.models import layers
@@ -289,6 +311,9 @@ class SpatialResponseNorm(LayerSpec):
             self.n % 2 == 1, f"{self.name}: n={self.n}: expected an odd n, to center the window"
         )
 
+    def window(self, in_shape: Shape) -> Window:
+        return Window(self.n, self.n, 1, self.n // 2)
+
     def module(self, shape: "LayerShape", network: "Network") -> "nn.Module":
         from alexnet.models import layers
 
@@ -321,6 +346,9 @@ class Pool(LayerSpec):
             for side in in_shape[1:]
         )
         return in_shape[0], rows, columns
+
+    def window(self, in_shape: Shape) -> Window:
+        return Window(self.kernel_size, self.kernel_size, self.stride)
 
     def module(self, shape: "LayerShape", network: "Network") -> "nn.Module":
         from torch import nn

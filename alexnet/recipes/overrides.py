@@ -110,10 +110,25 @@ def _nested_names(value: Any, prefix: str = "") -> list[str]:
     names = []
     for name, part in zip(_names(value), parts, strict=True):
         names.append(prefix + name)
-        is_group = isinstance(part, tuple) and any(map(is_dataclass, part))
-        if is_dataclass(part) or is_group:
+        if _is_group(part):
             names += _nested_names(part, f"{prefix}{name}.")
     return names
+
+
+def settings_by_name(value: Any, prefix: str = "") -> dict[str, Json]:
+    """Return the settings of a recipe, as JSON data, by the dotted names that `override` takes."""
+    parts = value if isinstance(value, tuple) else [getattr(value, it) for it in _names(value)]
+    settings: dict[str, Json] = {}
+    for name, part in zip(_names(value), parts, strict=True):
+        if _is_group(part):
+            settings |= settings_by_name(part, f"{prefix}{name}.")
+        else:
+            settings[prefix + name] = to_json(part)
+    return settings
+
+
+def _is_group(part: Any) -> bool:
+    return is_dataclass(part) or (isinstance(part, tuple) and any(map(is_dataclass, part)))
 
 
 def _set(value: Any, path: list[str], text: str, full_name: str) -> Any:

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from alexnet.__main__ import cli
+from alexnet.analysis import saliency
 from alexnet.analysis.caffe2_operators import list_operators
 from alexnet.analysis.plots import (
     activations,
@@ -29,13 +30,13 @@ from alexnet.analysis.plots import (
     figure_io,
     filters,
     predictions,
-    saliency,
     schedule,
     style,
     training_graph,
 )
 from alexnet.analysis.plots.architecture import plot_architecture
 from alexnet.analysis.plots.ascii_plot import Series, plot_ascii, rasterize
+from alexnet.analysis.plots.saliency import plot_saliency
 from alexnet.analysis.plots.sampling import evenly_spaced
 from alexnet.core.errors import AlexNetError, UsageError
 from alexnet.data.image_batches import from_split
@@ -461,7 +462,7 @@ def test_saliency_is_of_the_predicted_class_and_legible(
     assert first.probability == pytest.approx(predicted.probability.max(), abs=1e-6)
     assert second.label == 3
     assert first.gradient.shape == classifier.preprocessor.input_shape[1:]
-    check_legible(saliency.plot_saliency([first, second], dataset.classes))
+    check_legible(plot_saliency([first, second], dataset.classes))
 
 
 @pytest.mark.parametrize(
@@ -471,7 +472,7 @@ def test_probability_drop_is_written_in_points(drop: float, text: str) -> None:
     drops = np.array([[drop, -0.1], [0.0, 0.0]], np.float32)
     crop = np.zeros((10, 10, 3), np.uint8)
     result = saliency.Saliency("a", crop, 0, 0.5, np.ones((10, 10)), drops, 2, (0, 8))
-    assert saliency.plot_saliency([result], ["class"]).axes[2].get_xlabel() == text
+    assert plot_saliency([result], ["class"]).axes[2].get_xlabel() == text
 
 
 def augmented_recipe(with_resolution: bool) -> Recipe:

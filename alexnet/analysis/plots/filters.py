@@ -12,6 +12,7 @@ from PIL import Image
 
 from alexnet.analysis.plots.style import figure_style, hide_axes
 from alexnet.core.errors import AlexNetError
+from alexnet.models.alexnet import AlexNet
 from alexnet.models.model_file import Classifier
 from alexnet.recipes.layers import Conv
 
@@ -44,14 +45,22 @@ class Filters:
 
 def first_layer_filters(classifier: Classifier) -> Filters:
     """Return the filters of a network's first convolution; AlexNetError if it has none."""
-    network = classifier.recipe.network
-    convolutions = [layer for layer in network.layers if isinstance(layer, Conv)]
-    if not convolutions:
+    filters = find_filters(classifier.model)
+    if filters is None:
         raise AlexNetError(
             f"the network of {classifier.recipe.name} has no convolution, so no filters to show"
         )
+    return filters
+
+
+def find_filters(model: AlexNet) -> Filters | None:
+    """Return the filters of a model's first convolution; None if it has none."""
+    network = model.spec
+    convolutions = [layer for layer in network.layers if isinstance(layer, Conv)]
+    if not convolutions:
+        return None
     name = convolutions[0].name
-    weight = classifier.model.get_parameter(f"{name}.weight").detach().float().cpu().numpy()
+    weight = model.get_parameter(f"{name}.weight").detach().float().cpu().numpy()
     return Filters(name, weight, network.towers if len(weight) % network.towers == 0 else 1)
 
 
@@ -61,7 +70,7 @@ def tile_filters(weight: np.ndarray, towers: int = 1) -> Image.Image:
     In color for three input channels, else the mean over them in gray; gaps are white.
     """
     count, _, height, width = weight.shape
-    levels = _gray_levels(weight)
+    levels = gray_levels(weight)
     per_tower = -(-count // towers)
     columns = min(FILTERS_PER_ROW, per_tower)
     rows = -(-per_tower // columns)  # of one tower
@@ -77,7 +86,7 @@ def tile_filters(weight: np.ndarray, towers: int = 1) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _gray_levels(weight: np.ndarray) -> np.ndarray:
+def gray_levels(weight: np.ndarray) -> np.ndarray:
     """Scale each filter to its own range around 127.5: uint8 (out_channels, rows, columns, 3)."""
     channels = weight.shape[1]
     rgb = weight if channels == 3 else weight.mean(1, keepdims=True).repeat(3, 1)

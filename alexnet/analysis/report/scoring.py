@@ -11,8 +11,8 @@ import torch
 
 from alexnet.analysis.plots.confusion import Confusion
 from alexnet.analysis.plots.feature_maps import FeatureMaps, compute_feature_maps
-from alexnet.analysis.plots.saliency import COARSE, Saliency, compute_saliency
 from alexnet.analysis.plots.sampling import evenly_spaced
+from alexnet.analysis.saliency import COARSE, Saliency, compute_saliency
 from alexnet.core.device import Runtime
 from alexnet.core.errors import UsageError
 from alexnet.data.prepared import Split

@@ -201,8 +201,7 @@ def load_or_build_index(
         "layer": layer,
         "precision": runtime.precision,
     }
-    name = f"{model_path.name}.{layer}.{split.name}.{dataset.digest[:12]}.index"
-    folder = model_path.with_name(name)
+    folder = index_folder(model_path, dataset, split, layer)
     length = max(1, min(MAX_PART_IMAGES, MAX_PART_VALUES // feature_dim(classifier.model, layer)))
     starts = range(0, len(split), length)
     spans = [range(start, min(start + length, len(split))) for start in starts]
@@ -216,6 +215,12 @@ def load_or_build_index(
         torch.cat([part["squared_norms"] for part in parts]),
     )
     return FeatureIndex(features, dataset, split, layer, folder, metadata)
+
+
+def index_folder(model_path: Path, dataset: PreparedDataset, split: Split, layer: str) -> Path:
+    """Return the folder of a split's index, next to the model file."""
+    name = f"{model_path.name}.{layer}.{split.name}.{dataset.digest[:12]}.index"
+    return model_path.with_name(name)
 
 
 def part_path(folder: Path, span: range) -> Path:
