@@ -10,6 +10,7 @@ from alexnet.cli.options import (
     BATCH_SIZE,
     EPOCHS,
     JSON,
+    LOCATION,
     LR,
     MODEL,
     PATH,
@@ -41,7 +42,7 @@ FIXED = (
 
 
 @click.command()
-@click.argument("dataset", required=False)
+@click.argument("dataset", type=LOCATION, required=False)
 @click.option(
     "--recipe",
     default="modern",
@@ -59,7 +60,8 @@ FIXED = (
     "--init-from",
     type=MODEL,
     default=None,
-    help="Start with this MODEL's layers; a new last layer where classes differ.",
+    help="Start with this MODEL's layers; a new last layer where classes differ. "
+    "A name of `alexnet weights` as well.",
 )
 @click.option(
     "--freeze-until",
@@ -86,6 +88,12 @@ FIXED = (
     is_flag=True,
     help="Use only algorithms that repeat to the bit (slower on a GPU).",
 )
+@click.option(
+    "--log",
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    multiple=True,
+    help="Log to this tracker as well; a resumed run continues its logs.",
+)
 @JSON
 @runtime_options
 def train(
@@ -103,6 +111,7 @@ def train(
     parallel: "ParallelMode",
     save_every: float,
     deterministic: bool,
+    log: tuple[str, ...],
     as_json: bool,
     device: str,
     precision: str,
@@ -117,15 +126,18 @@ def train(
     Examples:  alexnet train dataset --out run --epochs 12
                alexnet train dataset --recipe original --set training.momentum=0.8
                alexnet train dataset --init-from run --freeze-until conv5 --lr 0.001
+               alexnet train dataset --log tensorboard
                alexnet train --resume run
                torchrun --nproc-per-node 2 -m alexnet train dataset --parallel data
     """
     from alexnet import api
+    from alexnet.analysis.tracking.session import require_trackers
     from alexnet.core.device import make_runtime, with_parallelism
     from alexnet.distributed.process_group import init_distributed
     from alexnet.recipes.configure import configure_recipe
     from alexnet.training.run_config import new_run
 
+    require_trackers(log)
     with init_distributed() as ranks:
         if resume is not None:
             config = _resume(resume, dataset, device, workers)
@@ -139,7 +151,7 @@ def train(
             expected = "a DATASET, made by `alexnet prepare`, or --resume RUN"
             raise UsageError(f"train: expected {expected}")
         config = replace(config, runtime=with_parallelism(config.runtime, parallel, ranks))
-        summary = _run(config, folder, save_every, resume is not None)
+        summary = _run(config, folder, save_every, resume is not None, log)
     if ranks.is_main:
         _print(summary, config, folder, as_json)
 
@@ -158,8 +170,11 @@ def _resume(folder: Path, dataset: str | None, device: str, workers: int | None)
     return resume_run(folder, workers, dataset, device if "device" in options else None)
 
 
-def _run(config: "RunConfig", folder: Path, save_every: float, is_resumed: bool) -> dict[str, Any]:
+def _run(
+    config: "RunConfig", folder: Path, save_every: float, is_resumed: bool, log: tuple[str, ...]
+) -> dict[str, Any]:
     """Check a run, say what it is and train it; Ctrl-C and SIGTERM stop it with its state saved."""
+    from alexnet.analysis.tracking.session import tracked
     from alexnet.core import console
     from alexnet.core.signals import stop_requests
     from alexnet.training import trainer
@@ -174,8 +189,12 @@ def _run(config: "RunConfig", folder: Path, save_every: float, is_resumed: bool)
             lines = [f"finished already: {epochs} of {epochs} epochs"]
         for line in lines:
             console.print_status(line)
-    with stop_requests(ranks) as stop, console.training_progress(config.steps) as callback:
-        return trainer.train(config, folder, callback, stop, save_every)
+    with (
+        stop_requests(ranks) as stop,
+        console.training_progress(config.steps) as callback,
+        tracked(log, config, folder, callback) as session,
+    ):
+        return trainer.train(config, folder, session.log, stop, save_every, session.log_filters)
 
 
 def _print(summary: dict[str, Any], config: "RunConfig", folder: Path, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from alexnet.core.errors import AlexNetError
-from alexnet.core.locks import exclusive_lock
+from alexnet.core.locks import exclusive_lock, is_locked
 from alexnet.core.safetensors_io import read_tensors, write_tensors
 from alexnet.data.loader import LoaderState
 from alexnet.recipes.schedules import PlateauState
@@ -22,6 +22,7 @@ from alexnet.training.progress import BestErrors, Progress
 
 FORMAT = "alexnet-checkpoint/1"
 NUM_KEPT = 2  # checkpoints of a run on the disk
+LOCK_FILE = "lock"
 
 Tensors = Mapping[str, Tensor]
 
@@ -122,5 +123,10 @@ def _newest_first(folder: Path) -> list[Path]:
 def lock_run(run: Path) -> Iterator[None]:
     """Hold the run's directory for this process, until it ends, however it ends."""
     busy = f"{run}: another run is at work in this directory; wait for it or choose another --out"
-    with exclusive_lock(run / "lock", busy):
+    with exclusive_lock(run / LOCK_FILE, busy):
         yield
+
+
+def is_running(run: Path) -> bool:
+    """Return whether a process, whoever started it, is training in a run's directory now."""
+    return is_locked(run / LOCK_FILE)

@@ -42,7 +42,7 @@ class Init:
 
     @classmethod
     def from_file(cls, path: Path) -> "Init":
-        """Return that of a model file or of a run's directory; AlexNetError where it is neither."""
+        """Return that of a model file, a run's directory or a name; AlexNetError for none."""
         file = find_model_file(path)
         return cls(str(file.resolve()), file_hash(file))
 

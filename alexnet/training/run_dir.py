@@ -5,6 +5,7 @@
     model.safetensors   its best model
     checkpoints/        what it needs to resume
     report.html         its report
+    trackers.json       the ids that experiment trackers know it by, where it has any
 
 Training writes them, analysis reads them, and both know them only from here.
 """
@@ -28,6 +29,7 @@ RECIPE_FILE = "recipe.json"
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS_DIR = "checkpoints"
 REPORT_FILE = "report.html"
+TRACKERS_FILE = "trackers.json"
 
 Record = Mapping[str, Any]
 
@@ -95,7 +97,7 @@ class RunHistory:
         """The run's recipe; AlexNetError where another version wrote it."""
         try:
             recipe: Recipe = from_json(self.description["recipe"])
-        except (UsageError, KeyError) as error:
+        except (UsageError, KeyError, TypeError) as error:
             raise AlexNetError(f"{self.folder}: its recipe cannot be read ({error})") from error
         return recipe
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from alexnet.core.errors import AlexNetError
+from alexnet.core.errors import AlexNetError, UsageError
 from alexnet.core.system_info import machine_info
 from alexnet.data.loader import Batch, LoaderState, TrainLoader
 from alexnet.data.transforms import Preprocessor
@@ -36,6 +36,8 @@ from alexnet.models.model_file import (
     read_model_file,
     write_model_file,
 )
+from alexnet.recipes.presets import RECIPES
+from alexnet.recipes.recipe import Recipe
 from alexnet.recipes.schedules import PiecewiseLinear, PlateauState, ReduceOnPlateau, value_at
 from alexnet.training import checkpoint, run_dir
 from alexnet.training.checkpoint import Checkpoint
@@ -51,6 +53,7 @@ IMAGES_NAMED = 4  # of a batch, in a message
 
 Record = dict[str, Any]
 RunCallback = Callable[[Record], None]
+EpochCallback = Callable[[int, AlexNet], None]  # (steps so far, the model after an epoch)
 
 
 class RunStopped(AlexNetError):
@@ -76,6 +79,7 @@ class TrainState:
     loader: TrainLoader
     progress: Progress
     callback: RunCallback
+    epoch_callback: EpochCallback
     saved_at: float = 0.0  # seconds of training at the last checkpoint
     has_warned: bool = False  # that the network is not learning, since this process began
 
@@ -104,17 +108,23 @@ def never_stop() -> int:
     return 0
 
 
+def ignore_model(steps: int, model: AlexNet) -> None:
+    """Do nothing with the model after an epoch: the default of `train`."""
+
+
 def train(
     config: RunConfig,
     folder: Path,
     callback: RunCallback,
     stop: Callable[[], int] = never_stop,
     save_every: float = 300.0,
+    epoch_callback: EpochCallback = ignore_model,
 ) -> Record:
     """Train from the beginning, or from the newest checkpoint in `folder`, to the end.
 
     Returns a summary: epochs, steps, seconds, images_per_second, model, best_epoch, top1_error,
-    top5_error (of the best model on val, in percent). `callback` gets every record. `stop` is
+    top5_error (of the best model on val, in percent). `callback` gets every record,
+    `epoch_callback` the whole model after every epoch, to read it; both on the main rank. `stop` is
     called with each batch: once it returns a signal's number, the state is saved and RunStopped
     raised. Checkpoints are `save_every` seconds of training apart, and at the end. With several
     ranks, each calls this, and rank 0 writes. UsageError or AlexNetError where the run cannot work;
@@ -123,7 +133,7 @@ def train(
     check_run(config)
     assert_equal_across_ranks(config.runtime.ranks, config.shared_settings())
     with checkpoint.lock_run(folder) if config.runtime.ranks.is_main else nullcontext():
-        state = _start(config, folder, callback)
+        state = _start(config, folder, callback, epoch_callback)
         start = time.monotonic()
         for loader_state, batch in state.loader.iterate_from(state.progress.loader_state):
             result = train_step(state, loader_state, batch, stop(), save_every)
@@ -147,7 +157,9 @@ def train(
 # ---- the start
 
 
-def _start(config: RunConfig, folder: Path, callback: RunCallback) -> TrainState:
+def _start(
+    config: RunConfig, folder: Path, callback: RunCallback, epoch_callback: EpochCallback
+) -> TrainState:
     """Build the state of a new run, or of one that continues from its newest checkpoint."""
     runtime = config.runtime
     own = Checkpoint()
@@ -178,6 +190,7 @@ def _start(config: RunConfig, folder: Path, callback: RunCallback) -> TrainState
         loader,
         saved.progress,
         callback,
+        epoch_callback,
         saved.progress.seconds,
     )
     _log_start(state, saved.errors, is_new)
@@ -189,8 +202,22 @@ def _initial_model(config: RunConfig, is_new: bool) -> AlexNet:
     model = AlexNet(config.recipe.network, len(config.dataset.classes))
     init_weights(model, config.seed)
     if config.init is not None and is_new:
-        load_matching(model, read_model_file(Path(config.init.path)).model)
+        init = read_model_file(Path(config.init.path))
+        _require_same_scale(config.recipe, init.recipe)
+        load_matching(model, init.model, init.recipe.name)
     return model
+
+
+def _require_same_scale(recipe: Recipe, init: Recipe) -> None:
+    """Raise UsageError where a network would see images on another scale than it has learned."""
+    scale = init.augmentation.scale
+    if recipe.augmentation.scale != scale:
+        own = f"--recipe {init.name}" if init.name in RECIPES else "the model's own recipe"
+        raise UsageError(
+            f"--init-from: the model has learned on images scaled by {scale:g}, recipe "
+            f"{recipe.name} scales by {recipe.augmentation.scale:g}; "
+            f"use {own} or --set augmentation.scale={scale}"
+        )
 
 
 def _log_start(state: TrainState, errors: tuple[str, ...], is_new: bool) -> None:
@@ -205,8 +232,8 @@ def _log_start(state: TrainState, errors: tuple[str, ...], is_new: bool) -> None
         state.log("warning", text=f"{error}; an older checkpoint is used")
     if is_new and state.is_main:
         description = config.description()
-        run_dir.write_recipe(state.folder, description)
         state.log("begin", steps_per_epoch=state.loader.steps_per_epoch, **description)
+        run_dir.write_recipe(state.folder, description)  # last: it makes the directory a run's
         if config.steps < FEW_STEPS:
             state.log("warning", text=_few_steps(config))
 
@@ -325,8 +352,9 @@ def _end_epoch(state: TrainState) -> None:
     record: Record = {"epoch": progress.loader_state.epoch, "step": progress.steps}
     record |= progress.train_means(len(state.config.train))
     is_best = True
+    model = state.model.full_model()
     if state.config.val is not None:
-        scores = _validate(state)
+        scores = _validate(state, model)
         record |= {f"val_{name}": value for name, value in scores}
         is_best = progress.best is None or scores.top1_error < progress.best.top1_error
         best = progress.best
@@ -334,17 +362,18 @@ def _end_epoch(state: TrainState) -> None:
             best = BestErrors(record["epoch"], scores.top1_error, scores.top5_error)
         state.progress = replace(progress, plateau=_next_plateau(state, scores), best=best)
     state.log("epoch", **record, seconds=progress.seconds)
+    if state.is_main:
+        state.epoch_callback(progress.steps, model)
     _warn_if_not_learning(state)
     if is_best:
         _write_model(state, record)
 
 
-def _validate(state: TrainState) -> Scores:
+def _validate(state: TrainState, model: AlexNet) -> Scores:
     """Return the scores on the val split, one crop an image; Diverged where they are not finite."""
     config = state.config
     assert config.val is not None
-    model = state.model.full_model().eval()
-    classifier = Classifier(model, state.preprocessor, config.recipe, {})
+    classifier = Classifier(model.eval(), state.preprocessor, config.recipe, {})
     scores = evaluate(classifier, config.val, 1, config.runtime)
     if not math.isfinite(scores.loss):
         epoch = state.progress.loader_state.epoch
@@ -407,6 +436,9 @@ def _write_model(state: TrainState, record: Record) -> None:
     provenance = record | {
         "seed": config.seed,
         "dataset": config.dataset.digest,
+        "dataset_name": Path(config.dataset.location.address).name,
+        "train_images": len(config.train),
+        "val_images": 0 if config.val is None else len(config.val),
         "machine": machine_info(),
     }
     if state.is_main:

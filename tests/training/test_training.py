@@ -359,3 +359,16 @@ def test_a_run_can_start_from_a_model_and_freeze_layers(
     for name, tensor in weights(tmp_path / "second").items():
         frozen = name[:5] in ("conv1", "conv2", "conv3")
         assert torch.equal(tensor, initial[name]) == frozen, name
+
+
+def test_weights_that_learned_on_another_scale_are_refused(
+    dataset: PreparedDataset, tmp_path: Path
+) -> None:
+    start = tiny_classifier(tiny(ORIGINAL), dataset)
+    path = tmp_path / "model.safetensors"
+    write_model_file(path, start.model.state_dict(), start.preprocessor, start.recipe, {})
+    init = run_config.Init.from_file(path)
+    config = replace(tiny_config(dataset, tiny(MODERN)), init=init)
+    advice = r"scaled by 1, .* use --recipe original or --set augmentation\.scale=1\.0$"
+    with pytest.raises(UsageError, match=advice):
+        trainer.train(config, tmp_path / "run", ignore)
