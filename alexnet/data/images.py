@@ -53,6 +53,10 @@ class BadImage(AlexNetError):
     """A file that cannot be decoded; the text is the reason."""
 
 
+class TooManyPixels(BadImage):
+    """An image so large that it is not decoded; the text is its size."""
+
+
 @dataclass(frozen=True)
 class DecodeConfig:
     """How an image file becomes a record; carried by the prepared dataset and the model file."""
@@ -114,6 +118,20 @@ def to_square(data: bytes, decode_config: DecodeConfig) -> np.ndarray:
     except BadImage:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds
+        raise BadImage(_one_line(error)) from error
+
+
+def read_size(data: bytes) -> tuple[int, int]:
+    """Return the (width, height) that the header of an image file's bytes tells; BadImage.
+
+    Nothing is decoded. TooManyPixels where they are so many that Pillow does not open the file.
+    """
+    try:
+        with _without_warnings():
+            return Image.open(BytesIO(data), formats=FORMATS).size
+    except Image.DecompressionBombError as error:
+        raise TooManyPixels(" ".join(str(error).split())) from error
+    except Exception as error:  # as in `to_square`
         raise BadImage(_one_line(error)) from error
 
 
