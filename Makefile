@@ -7,7 +7,7 @@ WORKERS ?= 2
 BIN = .venv/bin
 READY = .venv/ready
 
-.PHONY: install demo test check format wheel clean
+.PHONY: install demo test browser-test check format web-runtime wheel wheel-test clean
 
 install: $(READY)
 
@@ -24,6 +24,10 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(WORKERS)
 
+# The page in Chromium; says so where it, node or npm is missing.
+browser-test: $(READY)
+	sh tests/browser/run.sh $(BIN)/python
+
 # A cache for each system, as mypy would otherwise check everything again.
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -37,8 +41,17 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+web-runtime: $(READY)
+	$(BIN)/python scripts/fetch_web_runtime.py
+
+# Without npm or a network the wheel can do all but export pages.
 wheel: $(READY)
+	$(BIN)/python scripts/fetch_web_runtime.py || echo "the wheel will have no browser runtime, which export --format page needs"
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+# The wheel in an empty environment, in a folder of its own.
+wheel-test: wheel
+	$(PYTHON) scripts/try_wheel.py dist/alexnet-*.whl
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache
