@@ -16,10 +16,12 @@ __all__ = [
     "RECIPES",
     "AlexNet",
     "Dataset",
+    "ExportOptions",
     "Preprocessor",
     "__version__",
     "create_model",
     "evaluate",
+    "export",
     "load_model",
     "predict",
     "prepare",
@@ -28,9 +30,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from alexnet.api import evaluate, predict, prepare, train
+    from alexnet.api import evaluate, export, predict, prepare, train
     from alexnet.data.dataset import Dataset
     from alexnet.data.transforms import Preprocessor
+    from alexnet.inference.export.options import ExportOptions
     from alexnet.models.alexnet import AlexNet, create_model
     from alexnet.models.model_file import load_model, save_model
     from alexnet.recipes.presets import RECIPES
@@ -38,10 +41,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "AlexNet": "alexnet.models.alexnet",
     "Dataset": "alexnet.data.dataset",
+    "ExportOptions": "alexnet.inference.export.options",
     "Preprocessor": "alexnet.data.transforms",
     "RECIPES": "alexnet.recipes.presets",
     "create_model": "alexnet.models.alexnet",
     "evaluate": "alexnet.api",
+    "export": "alexnet.api",
     "load_model": "alexnet.models.model_file",
     "predict": "alexnet.api",
     "prepare": "alexnet.api",

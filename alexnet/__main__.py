@@ -19,6 +19,7 @@ from alexnet.cli.describe import describe
 from alexnet.cli.doctor import doctor
 from alexnet.cli.evaluate import evaluate
 from alexnet.cli.experiment import experiment
+from alexnet.cli.export import export
 from alexnet.cli.features import features
 from alexnet.cli.import_ import import_
 from alexnet.cli.neighbors import neighbors
@@ -26,8 +27,10 @@ from alexnet.cli.options import OrderedGroup
 from alexnet.cli.predict import predict
 from alexnet.cli.prepare import prepare
 from alexnet.cli.report import report
+from alexnet.cli.serve import serve
 from alexnet.cli.show import show
 from alexnet.cli.train import train
+from alexnet.cli.weights import weights
 from alexnet.core.allocator import restart_with_allocator_settings
 from alexnet.core.errors import AlexNetError
 
@@ -41,6 +44,8 @@ COMPUTING = (
     "features",
     "neighbors",
     "experiment",
+    "export",
+    "serve",
 )
 
 
@@ -78,7 +83,10 @@ IN_ORDER_OF_USE = (
     neighbors,
     experiment,
     report,
+    weights,
     import_,
+    export,
+    serve,
     benchmark,
     doctor,
 )

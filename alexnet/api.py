@@ -7,7 +7,7 @@ torch is imported inside the functions that compute, because preparing images do
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from alexnet.core.console import ProgressFn, Stage
+from alexnet.core.console import ProgressFn, Stage, ignore_progress, same_for_every_stage
 from alexnet.core.cpu import available_cores
 from alexnet.core.errors import require
 from alexnet.data import build
@@ -31,11 +31,14 @@ from alexnet.recipes.configure import Settings, configure_recipe
 from alexnet.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
+    from alexnet.analysis.tracking.tracker import TrackerName
     from alexnet.core.device import ParallelMode, Runtime
     from alexnet.data.prepared import PreparedDataset
     from alexnet.data.transforms import Preprocessor
     from alexnet.distributed.process_group import Ranks
     from alexnet.evaluation.evaluate import Scores
+    from alexnet.inference.export.exported import Exported
+    from alexnet.inference.export.options import ExportOptions, Format
     from alexnet.inference.predict import Prediction
     from alexnet.models.alexnet import AlexNet
     from alexnet.models.model_file import Classifier
@@ -144,6 +147,7 @@ def train(
     workers: int | None = None,
     parallel: "ParallelMode" = "none",
     deterministic: bool = False,
+    log: "Sequence[TrackerName]" = (),
     callback: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Train a recipe on a prepared dataset; return the summary of the run.
@@ -152,9 +156,10 @@ def train(
     best_epoch, top1_error and top5_error (percent on the val split, one crop; None without one).
     `out` is a new run's directory; None: runs/DATASET-RECIPE. `epochs`, `batch_size`, `lr` and
     `settings` change the recipe as `configure_recipe` says: {"training.momentum": 0.8}, or a list
-    of "training.momentum=0.8", or one such string. `init_from`: a model file or a run's directory
-    whose layers the run starts with. `callback` receives the records that metrics.jsonl keeps:
-    {"kind": "step", "loss": ...}, {"kind": "epoch", ...}.
+    of "training.momentum=0.8", or one such string. `init_from`: a model file, a run's directory
+    or the name of public weights, whose layers the run starts with. `log`: the trackers that the
+    run is logged to, "tensorboard", "wandb", "mlflow". `callback` receives the records that
+    metrics.jsonl keeps: {"kind": "step", "loss": ...}, {"kind": "epoch", ...}.
     Under torchrun every process calls this, with a `parallel` strategy.
 
     >>> summary = train("photos-dataset", epochs=12, out="run")  # doctest: +SKIP
@@ -163,10 +168,12 @@ def train(
     Raises UsageError for a wrong setting, AlexNetError where the dataset does not fit the recipe,
     `out` holds a run already, or the loss diverges.
     """
+    from alexnet.analysis.tracking.session import require_trackers, tracked
     from alexnet.core.device import make_runtime, with_parallelism
     from alexnet.distributed.process_group import init_distributed
     from alexnet.training import run_config, trainer
 
+    require_trackers(log)
     configured = configure_recipe(recipe, epochs, batch_size, lr, settings, freeze_until)
     init = None if init_from is None else Path(init_from)
     with init_distributed() as ranks:
@@ -174,7 +181,8 @@ def train(
         runtime = with_parallelism(runtime, parallel, ranks)
         config = run_config.new_run(dataset, configured, seed, runtime, init)
         folder = new_run_dir(out, config.dataset, configured, ranks)
-        return trainer.train(config, folder, callback or ignore_record)
+        with tracked(log, config, folder, callback or ignore_record) as session:
+            return trainer.train(config, folder, session.log, epoch_callback=session.log_filters)
 
 
 def new_run_dir(
@@ -234,11 +242,12 @@ def evaluate(
     """Score a model, or several as an ensemble, on a split of a prepared dataset.
 
     Returns top1_error and top5_error in percent (top-5 None with fewer than six classes) and the
-    mean cross-entropy loss. A model is a model file, a run's directory, or a pair (model,
-    preprocessor), which computes on its own device and in its own type. `split` None takes test,
-    else val. `crops`: 1, 9, 10 (paper, section 4.1) or "dense" (every position of the whole
-    square); None takes the models' own number. `weights` of an ensemble: numbers, "val" (fitted on
-    the val split), None for equal ones. `submission`: a file for the challenge's five guesses.
+    mean cross-entropy loss. A model is a model file, a run's directory, the name of public
+    weights (`alexnet.load_model`), or a pair (model, preprocessor), which computes on its own
+    device and in its own type. `split` None takes test, else val. `crops`: 1, 9, 10 (paper, section
+    4.1) or "dense" (every position of the whole square); None takes the models' own number.
+    `weights` of an ensemble: numbers, "val" (fitted on the val split), None for equal ones.
+    `submission`: a file for the challenge's five guesses.
 
     >>> evaluate("run", "photos-dataset", crops=10).top1_error  # doctest: +SKIP
     37.5
@@ -339,10 +348,10 @@ def predict(
 ) -> "list[Prediction]":
     """Return the `top_k` likeliest classes of images, likeliest first, one Prediction an image.
 
-    `model`: a model file, a run's directory, or a pair (model, preprocessor). `images`: files,
-    folders and patterns such as "photos/*.jpg"; or PIL images and arrays (H, W, 3) or (H, W),
-    uint8; a list of either. `crops` None takes the model's own number. An image that cannot be
-    read has a Prediction whose `error` says why.
+    `model`: a model file, a run's directory, the name of public weights (`alexnet.load_model`), or
+    a pair (model, preprocessor). `images`: files, folders and patterns such as "photos/*.jpg"; or
+    PIL images and arrays (H, W, 3) or (H, W), uint8; a list of either. `crops` None takes the
+    model's own number. An image that cannot be read has a Prediction whose `error` says why.
 
     >>> (prediction,) = predict("run", "cat.jpg", top_k=1)  # doctest: +SKIP
     >>> prediction.top  # doctest: +SKIP
@@ -369,7 +378,8 @@ def predict(
         if in_memory:
             return predict_in_memory(classifier, in_memory, count, top_k, runtime, report)
         files = find_images([str(path) for path in values])
-        return list(predict_files(classifier, files, count, runtime, report, top_k))
+        total = len(files)
+        return list(predict_files(classifier, files, count, runtime, report, top_k, total))
 
 
 def predict_in_memory(
@@ -394,6 +404,60 @@ def predict_in_memory(
             predictions.append(Prediction(Path(f"[{len(predictions)}]"), top))
         progress(len(predictions), len(images))
     return predictions
+
+
+# ---- export
+
+
+def export(
+    model: ModelLike,
+    path: str | Path,
+    *,
+    format: "Format | None" = None,
+    options: "ExportOptions | None" = None,
+    images: Sequence[str | Path] = (),
+    card: bool = True,
+) -> "Exported":
+    """Write a model in a format that other programs run; return what was written.
+
+    `model`: a model file, a run's directory, or a pair (model, preprocessor). `format` None is
+    that of the path's suffix: .onnx, .pt2 (torch.export), .xml (OpenVINO), .pth or .safetensors (a
+    state dict), .caffemodel; "page" makes a folder, a static page that runs the network in the
+    visitor's browser. `options`: how the network is exported, see `ExportOptions`. `images`: files
+    and folders on which the exported model is compared with the network before the file gets its
+    name; none: synthetic images. `card`: write a model card, MODEL.md, beside.
+
+    >>> exported = alexnet.export("run", "flowers.onnx")  # doctest: +SKIP
+    >>> exported.agreement.max_difference  # doctest: +SKIP
+    1.2e-07
+
+    Raises AlexNetError where the model cannot be read, the file cannot be written or its answers
+    differ, or a package is not installed; UsageError for a wrong argument.
+    """
+    from alexnet.inference.export.formats import export_model
+    from alexnet.inference.export.options import ExportOptions, choose_format
+
+    chosen_format = choose_format(Path(path), format)
+    files = [Path(image) for image in images]
+    target = Path(path)
+    classifier = copy_to_cpu(model, target)
+    return export_model(classifier, target, chosen_format, options or ExportOptions(), files, card)
+
+
+def copy_to_cpu(model: ModelLike, path: Path) -> "Classifier":
+    """Return a model on the CPU, in float32 and eval mode, to be written to `path`.
+
+    UsageError where a layer of a model in memory was replaced by one that its network lacks.
+    """
+    from copy import deepcopy
+
+    from alexnet.models.model_file import read_model_file, require_own_weights
+
+    if isinstance(model, str | Path):
+        return read_model_file(Path(model))
+    classifier = classifier_in_memory(model)
+    require_own_weights(classifier.model, path)
+    return replace(classifier, model=deepcopy(classifier.model).float().cpu().eval())
 
 
 # ---- models
@@ -462,18 +526,5 @@ def in_eval_mode(classifiers: "Sequence[Classifier]") -> Iterator[None]:
 # ---- callbacks
 
 
-def ignore_progress(done: int, total: int) -> None:
-    """Do nothing: the progress callback where none is given."""
-
-
 def ignore_record(record: dict[str, Any]) -> None:
     """Do nothing: the callback of a run where none is given."""
-
-
-def same_for_every_stage(progress: ProgressFn) -> Stage:
-    """Return a stage function that gives every stage of the work the same progress callback."""
-
-    def stage(label: str, unit: str) -> AbstractContextManager[ProgressFn]:
-        return nullcontext(progress)
-
-    return stage

@@ -11,6 +11,7 @@ from alexnet.cli.options import (
     BATCH_SIZE,
     EPOCHS,
     JSON,
+    LOCATION,
     LR,
     PATH,
     SET,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name")
-@click.argument("dataset")
+@click.argument("dataset", type=LOCATION)
 @click.option(
     "--recipe",
     default=None,

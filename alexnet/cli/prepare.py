@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from alexnet.cli.options import JSON, given_options
+from alexnet.cli.options import JSON, LOCATION, given_options
 from alexnet.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def parse_part(context: click.Context, option: click.Parameter, value: str | Non
 
 
 @click.command()
-@click.argument("paths", nargs=-1, metavar="SOURCE DATASET")
+@click.argument("paths", type=LOCATION, nargs=-1, metavar="SOURCE DATASET")
 @click.option(
     "--val-fraction",
     type=click.FloatRange(0, 1, max_open=True),

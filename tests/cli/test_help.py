@@ -24,7 +24,10 @@ IN_ORDER_OF_USE = [
     "neighbors",
     "experiment",
     "report",
+    "weights",
     "import",
+    "export",
+    "serve",
     "benchmark",
     "doctor",
 ]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from alexnet.cli.options import SEED, SET
+from alexnet.cli.options import LOCATION, SEED, SET
 from alexnet.cli.show.figure import figure_options, figure_path, write_figure
 
 
 @click.command()
-@click.argument("dataset")
+@click.argument("dataset", type=LOCATION)
 @click.option("--recipe", default="modern", show_default=True, help="Whose augmentation.")
 @SET
 @SEED

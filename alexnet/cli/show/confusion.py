@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from alexnet.cli.options import CROPS, MODEL, SPLIT, parse_crops, runtime_options
+from alexnet.cli.options import CROPS, LOCATION, MODEL, SPLIT, parse_crops, runtime_options
 from alexnet.cli.show.figure import figure_options, figure_path, write_figure
 from alexnet.cli.show.inputs import open_split
 
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.argument("dataset")
+@click.argument("dataset", type=LOCATION)
 @SPLIT
 @CROPS
 @figure_options

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from alexnet.cli.options import MODEL, SPLIT, runtime_options
+from alexnet.cli.options import LOCATION, MODEL, SPLIT, runtime_options
 from alexnet.cli.show.figure import figure_options, figure_path, write_figure
 from alexnet.cli.show.inputs import RECORD, read_images
 
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.argument("path", metavar="DATASET|IMAGE")
+@click.argument("path", type=LOCATION, metavar="DATASET|IMAGE")
 @RECORD
 @SPLIT
 @figure_options

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alexnet.cli.options import CROPS, MODEL, SPLIT, parse_crops, runtime_options
+from alexnet.cli.options import CROPS, LOCATION, MODEL, SPLIT, parse_crops, runtime_options
 from alexnet.cli.show.figure import figure_options, figure_path, write_figure_of_images
 from alexnet.cli.show.inputs import open_split, read_images
 from alexnet.core.errors import AlexNetError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.argument("paths", nargs=-1, required=True, metavar="DATASET|IMAGE...")
+@click.argument("paths", type=LOCATION, nargs=-1, required=True, metavar="DATASET|IMAGE...")
 @click.option("--only-errors", is_flag=True, help="Only images of a dataset that it gets wrong.")
 @click.option("--count", type=click.IntRange(1, 40), default=8, show_default=True, help="Images.")
 @SPLIT

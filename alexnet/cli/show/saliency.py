@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from alexnet.cli.options import MODEL, SPLIT, runtime_options
+from alexnet.cli.options import LOCATION, MODEL, SPLIT, runtime_options
 from alexnet.cli.show.figure import figure_options, figure_path, write_figure_of_images
 from alexnet.cli.show.inputs import RECORD, class_index, read_images
 
 
 @click.command()
 @click.argument("model", type=MODEL)
-@click.argument("paths", nargs=-1, required=True, metavar="DATASET|IMAGE...")
+@click.argument("paths", type=LOCATION, nargs=-1, required=True, metavar="DATASET|IMAGE...")
 @click.option(
     "--class",
     "class_name",
@@ -46,7 +46,8 @@ def saliency(
     \b
     Example:  alexnet show saliency run cat.jpg --class cat
     """
-    from alexnet.analysis.plots import saliency as plot
+    from alexnet.analysis.plots.saliency import plot_saliency
+    from alexnet.analysis.saliency import compute_saliency
     from alexnet.core import console
     from alexnet.core.device import make_runtime
     from alexnet.models.model_file import load_classifier
@@ -60,8 +61,8 @@ def saliency(
     explained = []
     with console.progress_bar("computing saliency") as progress:
         for name, square in zip(images.names, images.readable, strict=True):
-            explained.append(plot.compute_saliency(classifier, name, square, label, runtime))
+            explained.append(compute_saliency(classifier, name, square, label, runtime))
             progress(len(explained), len(images.names))
-    figure = plot.plot_saliency(explained, preprocessor.classes)
+    figure = plot_saliency(explained, preprocessor.classes)
     data = {"images": [image.to_json(preprocessor.classes) for image in explained]}
     write_figure_of_images(path, figure, data, len(explained), unreadable, as_json)
