@@ -9,6 +9,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +145,7 @@ def test_tensorboard_reads_the_numbers_of_metrics_jsonl(config: RunConfig, tmp_p
 
 def wandb_records(file: Path) -> Iterator[Any]:
     """Yield the records of a file that waits to be synchronized (a LevelDB log of messages)."""
-    from wandb.proto import wandb_internal_pb2 as messages
-
+    messages: Any = import_module("wandb.proto.wandb_internal_pb2")
     data = file.read_bytes()
     block = 32768
     position = 7  # after the file's header
@@ -157,7 +157,7 @@ def wandb_records(file: Path) -> Iterator[Any]:
         message += data[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # a whole message, or its last part
-            record = messages.Record()  # type: ignore[attr-defined]
+            record = messages.Record()
             record.ParseFromString(message)
             yield record
             message = b""
