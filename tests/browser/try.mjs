@@ -16,6 +16,20 @@ pageTest("an example of the dataset is there at once", {}, async (page) => {
   assert.equal(await page.locator(".result .bars li").count(), 5);
 });
 
+pageTest("an example that comes late does not take the place of a chosen image", {}, async (page) => {
+  const held = [];
+  await page.route("**/v1/dataset?*", (route) => held.push(route));
+  await page.reload();
+  await page.waitForSelector("#try input[type=file]", { state: "attached" });
+  await page.setInputFiles("#try input[type=file]", image("cat"));
+  await page.waitForSelector(".result .bars");
+  const name = await page.locator(".result:first-child").textContent();
+  for (const route of held) await route.continue();
+  await page.waitForTimeout(1000);
+  assert.ok(held.length > 0);
+  assert.equal(await page.locator(".result:first-child").textContent(), name);
+});
+
 pageTest("five answers are those of alexnet predict", {}, async (page, { folder, url }) => {
   const file = image("cat");
   const printed = alexnet("predict", join(folder, "first"), file, "--json", "--device", "cpu", "--precision", "fp32");

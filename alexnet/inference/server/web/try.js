@@ -82,7 +82,7 @@ export function mount(section, context) {
 
   async function showExample() {
     const file = await exampleImage(context);
-    if (!file) return;
+    if (!file || state.items.some((item) => !item.example)) return; // the visitor was faster
     clear();
     const item = makeItem(file, context);
     item.example = true;
