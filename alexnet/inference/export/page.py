@@ -61,6 +61,15 @@ SHARED = (
     "try.css",
     "try.js",
 )
+MARKUP = "index.html"
+CHARSET = '  <meta charset="utf-8">'
+POLICY = """\
+  <meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
+script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:; \
+media-src blob:; connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'">
+  <meta name="referrer" content="no-referrer">"""
+API_LINK = '<a href="docs" data-text="api"></a>'
+PRIVATE = '<span class="soft" data-text="private"></span>'
 ONE_CROP = "It looks at the center of an image, as `alexnet predict --crops 1` does."
 OCCLUSION_POSITIONS = 15  # the patch moves by this part of the crop's side
 # Layers whose outputs the page shows, as the service does
@@ -138,7 +147,17 @@ def copy_page(folder: Path) -> None:
         source = SERVICE_FILES / name
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
         copy(source, folder / name)
+    markup = page_markup((SERVICE_FILES / MARKUP).read_text(encoding="utf-8"))
+    (folder / MARKUP).write_text(markup, encoding="utf-8")
     shutil.copytree(OWN_FILES, folder, dirs_exist_ok=True)
+
+
+def page_markup(markup: str) -> str:
+    """Return the service's HTML for a server that sends no headers and answers nothing itself."""
+    for service, page in ((CHARSET, f"{CHARSET}\n{POLICY}"), (API_LINK, PRIVATE)):
+        assert service in markup, f"the service's {MARKUP} has no {service}"
+        markup = markup.replace(service, page)
+    return markup
 
 
 def copy_runtime(folder: Path, archive: Path | None) -> None:
