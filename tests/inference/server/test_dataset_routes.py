@@ -23,25 +23,10 @@ from alexnet.inference.server.app import make_app
 from alexnet.inference.server.dataset_routes import describe_dataset
 from alexnet.inference.server.model_store import ModelStore
 from alexnet.inference.server.service import Service
-from alexnet.models.model_file import Classifier, read_model_file, save_model
-from alexnet.recipes.presets import MODERN
-from tests.conftest import CPU, tiny, tiny_classifier
+from alexnet.models.model_file import Classifier
+from tests.conftest import CPU
 
 PATIENCE = 60  # seconds
-
-
-@pytest.fixture(scope="module")
-def path(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the model file of a small untrained network."""
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    classifier = tiny_classifier(tiny(MODERN), dataset)
-    save_model(path, classifier.model, classifier.preprocessor)
-    return path
-
-
-@pytest.fixture(scope="module")
-def classifier(path: Path) -> Classifier:
-    return read_model_file(path)
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from alexnet.analysis import saliency
-from alexnet.data.prepared import PreparedDataset
 from alexnet.evaluation.evaluate import probabilities
 from alexnet.inference.server.app import make_app
 from alexnet.inference.server.model_store import ModelStore
 from alexnet.inference.server.service import Service
-from alexnet.models.model_file import Classifier, read_model_file, save_model
-from alexnet.recipes.presets import MODERN
-from tests.conftest import CPU, striped_image, tiny, tiny_classifier
+from alexnet.models.model_file import Classifier
+from tests.conftest import CPU, striped_image
 
 
 def decode_png(url: str) -> np.ndarray:
@@ -29,20 +27,6 @@ def decode_png(url: str) -> np.ndarray:
     assert header == "data:image/png;base64"
     image = Image.open(io.BytesIO(base64.b64decode(data)))
     return np.asarray(image.convert("RGB") if image.mode == "P" else image)
-
-
-@pytest.fixture(scope="module")
-def path(dataset: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the model file of a small untrained network."""
-    path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    classifier = tiny_classifier(tiny(MODERN), dataset)
-    save_model(path, classifier.model, classifier.preprocessor)
-    return path
-
-
-@pytest.fixture(scope="module")
-def classifier(path: Path) -> Classifier:
-    return read_model_file(path)
 
 
 @pytest.fixture(scope="module")
